@@ -1,0 +1,178 @@
+"""What a model's logits mean. A task is one row of TASKS, here for answers; `trainer.objectives` and `export.parity` have the rows of training and checking."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .encode import Encoder, Tokens
+from .entities import STRATEGIES, Entity, find_entities, pipeline_entities
+from .errors import InputError
+
+Floats = npt.NDArray[np.float32]
+
+
+class Head(NamedTuple):
+    """What turns logits into answers, the same for every text."""
+
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...] | None
+    temperature: float
+    encoder: Encoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """The answer for one text. Which fields are set depends on the task; the others are None.
+
+    Attributes:
+        label: single-label: the most probable label.
+        score: single-label: its probability.
+        labels: multi-label: the labels whose probability reaches their threshold, most probable first.
+        scores: multi-label: their probabilities.
+        value: regression: the number.
+        entities: token: what was found, in the order of the text.
+        truncated: whether the text was longer than the model takes, so that its end was not read.
+        logits: what the model said: (C,), or (t, C) for a tagger.
+    """
+
+    label: str | None = None
+    score: float | None = None
+    labels: tuple[str, ...] | None = None
+    scores: tuple[float, ...] | None = None
+    value: float | None = None
+    entities: tuple[Entity, ...] | None = None
+    truncated: bool = False
+    logits: Floats = field(repr=False, compare=False)
+    _task: str = field(repr=False)
+    _head: Head = field(repr=False, compare=False)
+    _tokens: Tokens | None = field(repr=False, compare=False)
+
+    def probabilities(self) -> dict[str, float]:
+        """Give every label's probability.
+
+        Raises:
+            InputError: the task has no probabilities a text (regression, token).
+        """
+        activation = TASKS[self._task].activation
+        if self._tokens is not None or activation is identity:
+            raise InputError(f"a {self._task} answer has no probabilities by label.")
+        return dict(zip(self._head.labels, activation(self.logits / np.float32(self._head.temperature)).tolist(), strict=True))
+
+    def to_pipeline(
+        self, *, top_k: int | None = 1, function_to_apply: str | None = None, aggregation_strategy: str = "none"
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Give the item that a `transformers` pipeline gives for this text (raw model scores: no thresholds, no calibration).
+
+        Args:
+            top_k: text classification: how many labels, best first; None for all. 1 gives one dict, anything else a list.
+            function_to_apply: text classification: "softmax", "sigmoid", "none"; None is the task's own.
+            aggregation_strategy: token classification: "none", "simple", "first", "average" or "max".
+
+        Raises:
+            InputError: an unknown function or strategy.
+        """
+        if self._tokens is not None:
+            if aggregation_strategy not in STRATEGIES:
+                raise InputError(f"aggregation_strategy must be one of {', '.join(STRATEGIES)}. Got {aggregation_strategy!r} instead.")
+            return pipeline_entities(self.logits, self._tokens, self._head.encoder, self._head.labels, strategy=aggregation_strategy)
+        if function_to_apply is not None and function_to_apply not in ACTIVATIONS:
+            raise InputError(f"function_to_apply must be one of {', '.join(ACTIVATIONS)}. Got {function_to_apply!r} instead.")
+        scores = (ACTIVATIONS[function_to_apply] if function_to_apply else TASKS[self._task].activation)(self.logits)
+        best_first = np.argsort(-scores, kind="stable")[:top_k]
+        items = [{"label": self._head.labels[index], "score": float(scores[index])} for index in best_first]
+        return items[0] if top_k == 1 else items
+
+
+def softmax(logits: Floats) -> Floats:
+    """Turn (..., C) logits into probabilities that sum to 1."""
+    exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Turn (..., C) logits into independent probabilities; tanh does not overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
+
+
+def identity(logits: Floats) -> Floats:
+    """Leave logits as they are."""
+    return logits
+
+
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {"softmax": softmax, "sigmoid": sigmoid, "none": identity}
+
+
+def _decode_single_label(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
+    probabilities = softmax(logits / np.float32(head.temperature))
+    best = int(logits.argmax())
+    return {"label": head.labels[best], "score": float(probabilities[best])}
+
+
+def _decode_multi_label(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
+    probabilities = sigmoid(logits / np.float32(head.temperature))
+    assert head.thresholds is not None
+    chosen = [index for index in np.argsort(-probabilities, kind="stable") if probabilities[index] >= head.thresholds[index]]
+    return {"labels": tuple(head.labels[index] for index in chosen), "scores": tuple(float(probabilities[index]) for index in chosen)}
+
+
+def _decode_regression(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
+    return {"value": float(logits[0])}
+
+
+def _decode_token(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
+    assert tokens is not None
+    return {"entities": find_entities(softmax(logits / np.float32(head.temperature)), tokens, head.labels)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One task, as prediction sees it.
+
+    Attributes:
+        decode: (logits (C,) or (t, C), head, tokens) → the fields of a Prediction.
+        activation: what turns logits into scores.
+        target: the field of a `Record` that holds the truth; a key of `records.TARGETS`.
+        per_token: whether the model labels tokens.
+        columns: what scoring a file adds to it, and the field of the Prediction each comes from.
+    """
+
+    decode: Callable[[Floats, Head, Tokens | None], dict[str, Any]]
+    activation: Callable[[Floats], Floats]
+    target: str
+    per_token: bool
+    columns: dict[str, str]
+
+
+TASKS: dict[str, Task] = {
+    "single-label": Task(
+        decode=_decode_single_label,
+        activation=softmax,
+        target="label",
+        per_token=False,
+        columns={"predicted_label": "label", "predicted_score": "score"},
+    ),
+    "multi-label": Task(
+        decode=_decode_multi_label,
+        activation=sigmoid,
+        target="labels",
+        per_token=False,
+        columns={"predicted_labels": "labels", "predicted_scores": "scores"},
+    ),
+    "regression": Task(
+        decode=_decode_regression,
+        activation=identity,
+        target="score",
+        per_token=False,
+        columns={"predicted_value": "value"},
+    ),
+    "token": Task(
+        decode=_decode_token,
+        activation=softmax,
+        target="spans",
+        per_token=True,
+        columns={"predicted_entities": "entities"},
+    ),
+}

@@ -1,0 +1,1 @@
+"""Fine-tune BERT-family models: `python -m trainer --help`."""

@@ -1,0 +1,47 @@
+"""The command line of the trainer.
+
+    python -m trainer                                            the embedded demo, into runs/demo
+    python -m trainer --train train.csv --eval dev.csv --output runs/mine
+"""
+
+import sys
+from dataclasses import fields
+
+import tyro
+
+from runtime.errors import Error
+
+from .config import TrainConfig
+from .config_file import with_config_file
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        given = with_config_file(sys.argv[1:] if arguments is None else arguments, frozenset(f.name for f in fields(TrainConfig)))
+        config = tyro.cli(TrainConfig, prog="python -m trainer", args=given)
+        return _train(config)
+    except Error as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+
+
+def _train(config: TrainConfig) -> int:
+    from .errors import Interrupted  # torch takes seconds to import; --help should not
+    from .loop import train
+
+    try:
+        record = train(config, say=lambda line: print(line, file=sys.stderr, flush=True))
+    except Interrupted as exc:
+        print(exc, file=sys.stderr)
+        return 130  # as shells report Ctrl-C
+    if record.model_sha256:  # the main process
+        for name, metrics in (("eval", record.eval), ("test", record.test)):
+            if metrics is not None:
+                print(f"{name}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items()))
+        print(f"run: {config.output}\nnext: python -m export {config.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

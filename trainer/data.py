@@ -1,0 +1,164 @@
+"""The rows of a run, read and checked as a whole before any model is loaded."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.errors import InputError
+from runtime.records import Record
+from runtime.tables import DataError, Problem
+from runtime.tasks import TASKS
+
+from .config import TrainConfig
+from .objectives import OBJECTIVES
+from .sources import Rows, is_demo, read_source
+
+
+class Evaluation(NamedTuple):
+    """Where the evaluation rows came from; the checkpoint keeps this and never the rows.
+
+    Attributes:
+        source: as `--eval` takes it, a file as an absolute path.
+        sha256: digest of the file.
+        split: "eval", or "holdout": the rows held out of the training rows.
+        num_rows: how many there are.
+    """
+
+    source: str
+    sha256: str
+    split: str
+    num_rows: int
+
+
+class Data(NamedTuple):
+    """Everything that a run learns from and is measured on."""
+
+    train: list[Record]
+    eval: list[Record]
+    test: list[Record]
+    labels: tuple[str, ...]
+    evaluation: Evaluation | None
+    notes: list[str]
+
+
+def load_data(config: TrainConfig) -> Data:
+    """Read all rows of a run.
+
+    Raises:
+        DataError: every problem of every file.
+        InputError: a source that cannot be had, or rows that do not fit the task.
+    """
+    sources = {"train": config.train, "eval": config.eval, "test": config.test}
+    if is_demo(config.train) and config.eval is None:
+        sources |= {"eval": config.train, "test": config.test or config.train}
+    rows, problems = {}, list[Problem]()
+    for split, source in sources.items():
+        if source is not None:
+            try:
+                rows[split] = _read(config, source, split)
+            except DataError as exc:
+                problems += exc.problems
+    if problems:
+        raise DataError(problems)
+    train, held_out, evaluation = rows["train"].records, rows["eval"].records if "eval" in rows else [], None
+    if "eval" in rows:
+        evaluation = Evaluation(rows["eval"].source, rows["eval"].sha256, "eval", len(held_out))
+    elif config.eval_fraction:
+        train, held_out = hold_out(train, fraction=config.eval_fraction, seed=config.seed)
+        evaluation = Evaluation(rows["train"].source, rows["train"].sha256, "holdout", len(held_out))
+    test = rows["test"].records if "test" in rows else []
+    objective = OBJECTIVES[config.task]
+    labels = objective.find_labels(rows["train"].records, config.labels)
+    problems = [
+        Problem(rows[split].source, record.line, f"label {label!r} is not among the labels {_listed(labels)}. Correct it, or name all with --labels")
+        for split in rows
+        for record in rows[split].records
+        for label in objective.labels_of(record)
+        if label not in objective.known(labels)
+    ]
+    if problems:
+        raise DataError(problems)
+    if not train or (evaluation is not None and not held_out):
+        raise InputError(f"{config.train} has too few rows: {len(train)} to train on, {len(held_out)} to evaluate on. Give more rows, or --eval.")
+    return Data(train, held_out, test, labels, evaluation, _notes(config, train, held_out, test))
+
+
+def read_evaluation(config: TrainConfig, evaluation: Evaluation) -> list[Record]:
+    """Read the evaluation rows of a finished run again.
+
+    Raises:
+        InputError: the file is gone or was changed since.
+    """
+    split = "train" if evaluation.split == "holdout" else "eval"
+    again = _read(config, evaluation.source, split)
+    if again.sha256 != evaluation.sha256:
+        raise InputError(
+            f"{evaluation.source} was changed since the model was trained (SHA-256 {again.sha256[:12]}…, was {evaluation.sha256[:12]}…). "
+            "Bring it back, or name other labelled rows with --eval."
+        )
+    if evaluation.split == "holdout":
+        return hold_out(again.records, fraction=config.eval_fraction, seed=config.seed)[1]
+    return again.records
+
+
+def read_labelled(config: TrainConfig, source: str, labels: tuple[str, ...]) -> list[Record]:
+    """Read other labelled rows laid out as a run's were.
+
+    Raises:
+        DataError: a label the model does not know.
+    """
+    objective = OBJECTIVES[config.task]
+    rows = _read(config, source, "eval")
+    problems = [
+        Problem(rows.source, record.line, f"label {label!r} is not among the model's labels {_listed(labels)}")
+        for record in rows.records
+        for label in objective.labels_of(record)
+        if label not in objective.known(labels)
+    ]
+    if problems:
+        raise DataError(problems)
+    return rows.records
+
+
+def hold_out(records: list[Record], *, fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Split rows into (train, held out). Each label keeps its share; rows with the same text stay together."""
+    by_label: dict[str | None, list[str]] = defaultdict(list)
+    for text, record in {record.text: record for record in records}.items():
+        by_label[record.label].append(text)
+    generator, chosen = np.random.default_rng(seed), set[str]()
+    for texts in by_label.values():
+        count = round(fraction * len(texts))
+        chosen.update(texts[index] for index in generator.permutation(len(texts))[:count])
+    return [r for r in records if r.text not in chosen], [r for r in records if r.text in chosen]
+
+
+def _read(config: TrainConfig, source: str, split: str) -> Rows:
+    return read_source(source, split=split, target=TASKS[config.task].target, columns=config.row_columns, layout=config.layout)
+
+
+def _notes(config: TrainConfig, train: list[Record], held_out: list[Record], test: list[Record]) -> list[str]:
+    notes = [f"{len(train):,} rows to train on, {len(held_out):,} to evaluate on, {len(test):,} to test on"]
+    if config.eval is None and not is_demo(config.train):
+        share = f"{config.eval_fraction:.0%} of {config.train} held out"
+        notes.append(f"no --eval given: {share}" if config.eval_fraction else "no --eval and --eval-fraction 0: the last weights are kept, unmeasured")
+    known = {(record.text, record.text_pair) for record in train}
+    for name, records in (("evaluation", held_out), ("test", test)):
+        repeated = sum((record.text, record.text_pair) in known for record in records)
+        if repeated:
+            notes.append(f"warning: {repeated} {name} rows stand in the training rows too; their score flatters")
+    conflicts = _conflicts(train)
+    if conflicts:
+        notes.append(f"warning: {conflicts} training texts occur with different labels")
+    return notes
+
+
+def _conflicts(records: Iterable[Record]) -> int:
+    distinct = {(r.text, r.text_pair, r.label, r.labels, r.score) for r in records}
+    return sum(count > 1 for count in Counter(row[:2] for row in distinct).values())
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(map(repr, labels[:12]))
+    return shown if len(labels) <= 12 else f"{shown} … ({len(labels)})"

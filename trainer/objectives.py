@@ -1,0 +1,280 @@
+"""What each task trains on and is judged by: one row of OBJECTIVES a task.
+
+Losses come as sums; the loop divides by the number of targets in the whole optimizer step, so that neither accumulation nor several processes change
+the gradient.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from runtime.conll import bio, entities
+from runtime.encode import Encoded, Tokens
+from runtime.entities import first_tokens
+from runtime.errors import InputError
+from runtime.records import Record, bio_tags, word_spans
+from runtime.tasks import sigmoid, softmax
+
+from . import metrics
+from .metrics import Metrics
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Target: TypeAlias = npt.NDArray[Any]  # of one text: () int64, (C,) float32, () float32 or (t,) int64
+IGNORED = -100  # a token that has no target: special tokens, and all but a word's first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """One task, as training sees it.
+
+    Attributes:
+        auto_model: the class of transformers' that has its head.
+        problem_type: what the checkpoint's config says, so that transformers' pipeline applies the right function.
+        labels_of: the label names a row uses.
+        find_labels: (rows, --labels) → the label of each logit.
+        known: the label of each logit → the names rows may use.
+        targets: (rows, encoded rows, labels) → what the loss compares with, per text.
+        loss: (logits, targets, weights (C,) or None, label smoothing) → the sum of the losses; logits (B, C) or (B, S, C).
+        count: targets → what the sum is divided by.
+        weigh: targets, number of labels → weights (C,) that balance the labels.
+        decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
+        measure: (logits per text, rows, tokens, labels) → metrics, the best_metric first.
+        best_metric: the metric that chooses the best checkpoint; higher is better.
+    """
+
+    auto_model: str
+    problem_type: str | None
+    labels_of: Callable[[Record], Iterable[str]]
+    find_labels: Callable[[Sequence[Record], tuple[str, ...] | None], tuple[str, ...]]
+    known: Callable[[tuple[str, ...]], frozenset[str]]
+    targets: Callable[[Sequence[Record], Encoded, tuple[str, ...]], list[Target]]
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+    count: Callable[[Sequence[Target]], int]
+    weigh: Callable[[Sequence[Target], int], Floats]
+    decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
+    measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
+    best_metric: str
+
+
+def natural_sort(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort names as people do: "2" before "10", case aside."""
+    return tuple(sorted(set(names), key=lambda name: ([(not part.isdecimal(), int(part) if part.isdecimal() else 0, part.casefold()) for part in re.split(r"(\d+)", name) if part], name)))
+
+
+def _gather_labels(labels_of: Callable[[Record], Iterable[str]], least: int, records: Sequence[Record], given: tuple[str, ...] | None) -> tuple[str, ...]:
+    labels = given or natural_sort(label for record in records for label in labels_of(record))
+    if len(labels) < least:
+        raise InputError(f"a model needs at least {least} different labels to learn. Got {list(labels)} instead; look at --label-column.")
+    return labels
+
+
+# single-label
+
+
+def _label_of(record: Record) -> Iterable[str]:
+    assert record.label is not None
+    return (record.label,)
+
+
+def _single_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str, ...]) -> list[Target]:
+    index = {label: position for position, label in enumerate(labels)}
+    return [np.array(index[record.label or ""], dtype=np.int64) for record in records]
+
+
+def _single_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+    return F.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum")
+
+
+def _inverse_frequency(targets: Sequence[Target], num_labels: int) -> Floats:
+    """Balance labels so that the mean weight of a target is 1 (King & Zeng 2001, scikit-learn's "balanced")."""
+    flat = np.concatenate([np.ravel(target) for target in targets])
+    counts = np.bincount(flat[flat != IGNORED], minlength=num_labels)
+    return (counts.sum() / (num_labels * np.maximum(counts, 1))).astype(np.float32)
+
+
+def _argmax(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+    return np.stack(logits).argmax(axis=-1)
+
+
+def _measure_single(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+    truth = np.array([labels.index(record.label or "") for record in records])
+    return metrics.single_label(truth, softmax(np.stack(logits)), labels)
+
+
+# multi-label
+
+
+def _multi_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str, ...]) -> list[Target]:
+    return [np.array([label in (record.labels or ()) for label in labels], dtype=np.float32) for record in records]
+
+
+def _multi_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
+
+
+def _positive_weight(targets: Sequence[Target], num_labels: int) -> Floats:
+    """Weigh a label's presence by how much rarer it is than its absence."""
+    share = np.stack(targets).mean(axis=0).clip(1 / len(targets), 1)
+    return np.asarray((1 - share) / share, dtype=np.float32).clip(1e-3, None)
+
+
+def _over_half(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+    return (np.stack(logits) >= 0).ravel()  # one decision a row and label
+
+
+def _measure_multi(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+    truth = np.array([[label in (record.labels or ()) for label in labels] for record in records])
+    return metrics.multi_label(truth, sigmoid(np.stack(logits)), labels)
+
+
+# regression
+
+
+def _score_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str, ...]) -> list[Target]:
+    return [np.array(record.score, dtype=np.float32) for record in records]
+
+
+def _square_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+    return F.mse_loss(logits.squeeze(-1), targets, reduction="sum")
+
+
+def _values(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+    return np.stack(logits)[:, 0]
+
+
+def _measure_regression(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+    return metrics.regression(np.array([record.score for record in records]), np.stack(logits)[:, 0])
+
+
+# token
+
+
+def _types_of(record: Record) -> Iterable[str]:
+    return (span.label for span in record.spans or ())
+
+
+def _find_tags(records: Sequence[Record], given: tuple[str, ...] | None) -> tuple[str, ...]:
+    types = _gather_labels(_types_of, 1, records, given)
+    return ("O", *(f"{prefix}-{name}" for name in types for prefix in "BI"))
+
+
+def _known_types(tags: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(tag[2:] for tag in tags if tag != "O")
+
+
+def _tag_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str, ...]) -> list[Target]:
+    assert encoded.tokens is not None
+    index = {label: position for position, label in enumerate(labels)}
+    targets = []
+    for record, tokens in zip(records, encoded.tokens, strict=True):
+        target = np.full(len(tokens.input_ids), IGNORED, dtype=np.int64)
+        words = first_tokens(tokens)
+        target[words] = index["O"]
+        starts, ends = tokens.offsets[words].T
+        for span in record.spans or ():
+            inside = words[(ends > span.start) & (starts < span.end)]
+            target[inside] = index[f"I-{span.label}"]
+            target[inside[:1]] = index[f"B-{span.label}"]
+        targets.append(target)
+    return targets
+
+
+def _token_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+    return F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), weight=weights, label_smoothing=label_smoothing, ignore_index=IGNORED, reduction="sum"
+    )
+
+
+def _word_tags(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+    """Tag the original words: each has the tag of its first token, and O where truncation cut it off, which counts as missed."""
+    assert tokens is not None
+    return np.array([tag for row in zip(logits, records, tokens, strict=True) for tag in _tags_of_words(*row, labels)])
+
+
+def _tags_of_words(logits: Floats, record: Record, tokens: Tokens, labels: tuple[str, ...]) -> list[str]:
+    firsts = first_tokens(tokens)
+    tags = [labels[index] for index in logits[firsts].argmax(axis=-1)]
+    ends = tokens.offsets[firsts, 1]
+    starts = tokens.offsets[firsts, 0]
+    words = []
+    for start, end in _words(record):
+        position = int(np.searchsorted(ends, start, side="right"))  # the first token that ends behind the word's start
+        words.append(tags[position] if position < len(tags) and starts[position] < end else "O")
+    return bio(entities(words), len(words))
+
+
+def _words(record: Record) -> Sequence[tuple[int, int]]:
+    return record.words if record.words is not None else word_spans(record.text)
+
+
+def _measure_token(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+    assert tokens is not None
+    truth = [bio_tags(_words(record), record.spans or ()) for record in records]
+    predicted = [_tags_of_words(*row, labels) for row in zip(logits, records, tokens, strict=True)]
+    return metrics.spans(truth, predicted)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "single-label": Objective(
+        auto_model="AutoModelForSequenceClassification",
+        problem_type="single_label_classification",
+        labels_of=_label_of,
+        find_labels=lambda records, given: _gather_labels(_label_of, 2, records, given),
+        known=frozenset,
+        targets=_single_targets,
+        loss=_single_loss,
+        count=len,
+        weigh=_inverse_frequency,
+        decide=_argmax,
+        measure=_measure_single,
+        best_metric="accuracy",
+    ),
+    "multi-label": Objective(
+        auto_model="AutoModelForSequenceClassification",
+        problem_type="multi_label_classification",
+        labels_of=lambda record: record.labels or (),
+        find_labels=lambda records, given: _gather_labels(lambda record: record.labels or (), 1, records, given),
+        known=frozenset,
+        targets=_multi_targets,
+        loss=_multi_loss,
+        count=lambda targets: sum(target.size for target in targets),
+        weigh=_positive_weight,
+        decide=_over_half,
+        measure=_measure_multi,
+        best_metric="micro_f1",
+    ),
+    "regression": Objective(
+        auto_model="AutoModelForSequenceClassification",
+        problem_type="regression",
+        labels_of=lambda record: (),
+        find_labels=lambda records, given: given or ("score",),
+        known=frozenset,
+        targets=_score_targets,
+        loss=_square_loss,
+        count=len,
+        weigh=lambda targets, num_labels: np.ones(num_labels, dtype=np.float32),
+        decide=_values,
+        measure=_measure_regression,
+        best_metric="spearman",
+    ),
+    "token": Objective(
+        auto_model="AutoModelForTokenClassification",
+        problem_type=None,
+        labels_of=_types_of,
+        find_labels=_find_tags,
+        known=_known_types,
+        targets=_tag_targets,
+        loss=_token_loss,
+        count=lambda targets: sum(int((target != IGNORED).sum()) for target in targets),
+        weigh=_inverse_frequency,
+        decide=_word_tags,
+        measure=_measure_token,
+        best_metric="span_f1",
+    ),
+}
