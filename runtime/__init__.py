@@ -1,11 +1,12 @@
 """Answer with a bundle: numpy, tokenizers and one engine, no torch.
 
-    import runtime
-    classifier = runtime.load("bundles/demo")
-    classifier.predict("My parcel never came").label
+import runtime
+classifier = runtime.load("bundles/demo")
+classifier.predict("My parcel never came").label
 """
 
 from .bundle import Manifest
+from .encode import Batch
 from .engines import ENGINES, Engine
 from .entities import Entity
 from .errors import (
@@ -17,7 +18,6 @@ from .errors import (
     InputTooLarge,
     Overloaded,
 )
-from .encode import Batch
 from .model import Classifier, load
 from .tasks import TASKS, Prediction
 

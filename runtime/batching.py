@@ -1,15 +1,21 @@
-"""The one scheduler: which texts share a batch.
+"""Which texts share a batch, and how a batch becomes a rectangle where one is needed.
 
 Engines that need rectangles pay for padding, so texts of like length go together, and a batch is bounded by its padded tokens, not by a count of
 texts: 512 tokens are 32 short questions or one long letter.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
+from .encode import Batch, Ints
 from .errors import InputError
 
-MAX_BATCH_TOKENS = 512  # throughput is flat from 256 to 2,048 on two cores (docs/LOG.md); a small batch keeps memory and latency low
+MAX_BATCH_TOKENS = (
+    512  # throughput is flat from 256 to 2,048 on two cores (docs/LOG.md); a small batch keeps memory and latency low
+)
 
 
 def plan(lengths: npt.NDArray[np.int32], *, max_batch_tokens: int = MAX_BATCH_TOKENS) -> list[npt.NDArray[np.intp]]:
@@ -31,3 +37,29 @@ def plan(lengths: npt.NDArray[np.int32], *, max_batch_tokens: int = MAX_BATCH_TO
         batches.append(order[start : start + size])
         start += size
     return batches
+
+
+class Padded(NamedTuple):
+    """A batch as a rectangle: arrays (B, S) by input name, and where they hold tokens, (B, S)."""
+
+    feeds: dict[str, Ints]
+    mask: npt.NDArray[np.bool_]
+
+
+def pad(batch: Batch, *, inputs: Iterable[str], pad_token_id: int) -> Padded:
+    """Pad a batch on the right to its longest text.
+
+    Args:
+        batch: B packed texts.
+        inputs: the names to give, among input_ids, attention_mask and token_type_ids.
+        pad_token_id: what input_ids are filled with.
+    """
+    mask = np.arange(batch.lengths.max()) < batch.lengths[:, None]  # (B, S)
+    feeds: dict[str, Ints] = {"attention_mask": mask.astype(np.int64)}
+    for name, packed, fill in (
+        ("input_ids", batch.input_ids, pad_token_id),
+        ("token_type_ids", batch.token_type_ids, 0),
+    ):
+        feeds[name] = np.full(mask.shape, fill, dtype=np.int64)
+        feeds[name][mask] = packed  # row after row, as the texts are packed
+    return Padded({name: feeds[name] for name in inputs}, mask)

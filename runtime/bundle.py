@@ -117,7 +117,9 @@ def read(path: Path) -> Manifest:
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}: no such folder. Make one with: python -m export RUN --output {path}")
     if not file.is_file():
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}. Export the model again: python -m export RUN --output {path}")
+        raise BundleError(
+            f"{path} is not a bundle: it has no {MANIFEST}. Export the model again: python -m export RUN --output {path}"
+        )
     try:
         fields = json.loads(file.read_bytes().decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as exc:
@@ -138,7 +140,9 @@ def parse(fields: object, *, where: str) -> Manifest:
         raise BundleError(f"{where} must hold one JSON object. Got {type(fields).__name__} instead.")
     number = fields.get("format")
     if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
-        raise BundleTooNew(f"{where} has format {number}; this portabert reads formats 1 to {FORMAT}. Upgrade: pip install --upgrade portabert")
+        raise BundleTooNew(
+            f"{where} has format {number}; this portabert reads formats 1 to {FORMAT}. Upgrade: pip install --upgrade portabert"
+        )
     reader = Reader()
     values = reader.object(fields, FIELDS, at="")
     if not reader.problems:
@@ -167,13 +171,19 @@ def check_digests(path: Path, manifest: Manifest) -> list[str]:
 def sha256(file: Path) -> str:
     """Digest a file, in hexadecimal."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_by_chunks(stream)
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _sha256_by_chunks(stream)
+        )
 
 
 def stored_files(folder: Path) -> dict[str, StoredFile]:
     """Describe every file below a folder, as the manifest lists them."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
-    return {file.relative_to(folder).as_posix(): StoredFile(size=file.stat().st_size, sha256=sha256(file)) for file in files}
+    return {
+        file.relative_to(folder).as_posix(): StoredFile(size=file.stat().st_size, sha256=sha256(file)) for file in files
+    }
 
 
 @contextmanager
@@ -239,7 +249,7 @@ def _aside(target: Path) -> Path:
 
 def _misplaced(path: Path, name: str, stored: StoredFile) -> Iterator[str]:
     file = path / name
-    if file.is_symlink() or file.parent != path and file.parent.is_symlink():
+    if file.is_symlink() or (file.parent != path and file.parent.is_symlink()):
         yield f"{name} is a link, and a bundle holds none. Copy the file itself"
     elif not file.is_file():
         yield f"{name} is missing. Copy the whole folder, or export again"

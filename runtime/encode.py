@@ -104,7 +104,9 @@ class Encoder:
             raise BundleError(f"{folder}: the tokenizer cannot be read: {exc}. Export the model again.") from exc
         special = self._tokenizer.num_special_tokens_to_add(pair)
         if max_length <= special + pair:
-            raise InputError(f"max_length must be more than {special + pair} for this tokenizer. Got {max_length} instead.")
+            raise InputError(
+                f"max_length must be more than {special + pair} for this tokenizer. Got {max_length} instead."
+            )
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=direction)
 
@@ -127,7 +129,9 @@ class Encoder:
             encodings = self._tokenizer.encode_batch_fast(inputs)
         lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
         if not lengths.all():
-            raise InputError(f"text {position + int(lengths.argmin())} has no token: {_shown(inputs[int(lengths.argmin())])}.")
+            raise InputError(
+                f"text {position + int(lengths.argmin())} has no token: {_shown(inputs[int(lengths.argmin())])}."
+            )
         total = int(lengths.sum())
         batch = Batch(
             np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=total),
@@ -156,14 +160,20 @@ class Encoder:
         if isinstance(text, Mapping):
             unknown = set(text) - {"text", "text_pair"}
             if unknown or "text" not in text:
-                raise InputError(f'text {index} must be {{"text": …}} or {{"text": …, "text_pair": …}}. Got keys {sorted(text)} instead.')
+                raise InputError(
+                    f'text {index} must be {{"text": …}} or {{"text": …, "text_pair": …}}. Got keys {sorted(text)} instead.'
+                )
             text = (text["text"], text["text_pair"]) if "text_pair" in text else text["text"]
         if self._pair:
             if isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):
                 return text
-            raise InputError(f"text {index} must be a pair (text, text_pair): this model compares two texts. Got {_shown(text)} instead.")
+            raise InputError(
+                f"text {index} must be a pair (text, text_pair): this model compares two texts. Got {_shown(text)} instead."
+            )
         if not isinstance(text, str):
-            raise InputError(f"text {index} must be a string: this model takes single texts. Got {_shown(text)} instead.")
+            raise InputError(
+                f"text {index} must be a string: this model takes single texts. Got {_shown(text)} instead."
+            )
         return text
 
 

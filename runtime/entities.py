@@ -70,7 +70,7 @@ class _Piece(NamedTuple):
 
     entity: str
     score: Any
-    index: int
+    position: int
     word: str
     start: int
     end: int
@@ -95,7 +95,10 @@ def pipeline_entities(
     if choose is not None:
         pieces = [_word(group, choose, encoder, labels) for group in _words(pieces)]
     if strategy == "none":
-        items = [{key: getattr(piece, key) for key in ("entity", "score", "index", "word", "start", "end")} for piece in pieces]
+        items = [
+            {key: getattr(piece, key) for key in ("entity", "score", "index", "word", "start", "end")}
+            for piece in pieces
+        ]
         return [item for item in items if item["entity"] != "O"]
     groups = [_group(group, encoder) for group in _runs(pieces)]
     return [group for group in groups if group["entity_group"] != "O"]
@@ -121,6 +124,17 @@ def _pieces(logits: Floats, tokens: Tokens, encoder: Encoder, labels: tuple[str,
     return pieces
 
 
+def _item(piece: _Piece) -> dict[str, Any]:
+    return {
+        "entity": piece.entity,
+        "score": piece.score,
+        "index": piece.position,
+        "word": piece.word,
+        "start": piece.start,
+        "end": piece.end,
+    }
+
+
 def _words(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
     words: list[list[_Piece]] = []
     for piece in pieces:
@@ -131,11 +145,15 @@ def _words(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
     return words
 
 
-def _word(group: Sequence[_Piece], choose: Callable[[Sequence[_Piece]], Floats], encoder: Encoder, labels: tuple[str, ...]) -> _Piece:
+def _word(
+    group: Sequence[_Piece], choose: Callable[[Sequence[_Piece]], Floats], encoder: Encoder, labels: tuple[str, ...]
+) -> _Piece:
     scores = choose(group)
     best = int(scores.argmax())
     word = encoder.join_tokens([piece.word for piece in group])
-    return _Piece(labels[best], scores[best], group[0].index, word, group[0].start, group[-1].end, scores, is_subword=False)
+    return _Piece(
+        labels[best], scores[best], group[0].position, word, group[0].start, group[-1].end, scores, is_subword=False
+    )
 
 
 def _runs(pieces: Iterable[_Piece]) -> list[list[_Piece]]:

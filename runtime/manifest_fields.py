@@ -17,7 +17,9 @@ SESSION_OPTIONS: dict[str, frozenset[str]] = {
     "session.intra_op.allow_spinning": frozenset({"0", "1"}),
     "session.set_denormal_as_zero": frozenset({"0", "1"}),
 }
-DISABLED_OPTIMIZERS = frozenset({"SkipLayerNormFusion", "EmbedLayerNormFusion", "AttentionFusion", "BiasGeluFusion", "GeluFusionL2"})
+DISABLED_OPTIMIZERS = frozenset(
+    {"SkipLayerNormFusion", "EmbedLayerNormFusion", "AttentionFusion", "BiasGeluFusion", "GeluFusionL2"}
+)
 TASK_NAMES = ("single-label", "multi-label", "regression", "token")  # tests hold them equal to TASKS
 REQUIRED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -38,7 +40,9 @@ class Reader:
         if not isinstance(value, dict):
             raise Wrong("an object")
         for name in value.keys() - fields.keys():
-            self.problems.append(f"unknown field {at + name!r}. Was the file edited, or written by another program? Export the model again")
+            self.problems.append(
+                f"unknown field {at + name!r}. Was the file edited, or written by another program? Export the model again"
+            )
         result = {}
         for name, field in fields.items():
             if name not in value:
@@ -52,12 +56,20 @@ class Reader:
 
     def cross_check(self, values: Mapping[str, Any]) -> None:
         """Check what concerns several fields of an otherwise sound manifest."""
-        self.problems += [f"{what} {name!r} is not listed in 'files'" for what, name in _named_files(values) if name not in values["files"]]
+        self.problems += [
+            f"{what} {name!r} is not listed in 'files'"
+            for what, name in _named_files(values)
+            if name not in values["files"]
+        ]
         thresholds, labels = values["thresholds"], values["labels"]
         if (values["task"] == "multi-label") != (thresholds is not None):
-            self.problems.append(f"'thresholds' belong to task 'multi-label' and to no other; the task is {values['task']!r}")
+            self.problems.append(
+                f"'thresholds' belong to task 'multi-label' and to no other; the task is {values['task']!r}"
+            )
         elif thresholds is not None and len(thresholds) != len(labels):
-            self.problems.append(f"'thresholds' must have one number a label, {len(labels)}. Got {len(thresholds)} instead")
+            self.problems.append(
+                f"'thresholds' must have one number a label, {len(labels)}. Got {len(thresholds)} instead"
+            )
         if values["task"] == "regression" and len(labels) != 1:
             self.problems.append(f"a regression has one label. Got {len(labels)} instead")
         self.problems += _golden_problems(values)
@@ -67,21 +79,32 @@ def _golden_problems(values: Mapping[str, Any]) -> list[str]:
     golden, width = values["golden"], len(values["labels"])
     texts, input_ids, logits = golden["texts"], golden["input_ids"], golden["logits"]
     if not len(texts) == len(input_ids) == len(logits):
-        return [f"'golden' must have as many texts as input_ids and logits. Got {len(texts)}, {len(input_ids)} and {len(logits)} instead"]
+        return [
+            f"'golden' must have as many texts as input_ids and logits. Got {len(texts)}, {len(input_ids)} and {len(logits)} instead"
+        ]
     problems = []
     for index, (text, ids, row) in enumerate(zip(texts, input_ids, logits, strict=True)):
         if isinstance(text, tuple) != values["pair"]:
-            problems.append(f"'golden.texts' {index} must be {'a pair' if values['pair'] else 'a string'}. Got {_shown(text)} instead")
+            problems.append(
+                f"'golden.texts' {index} must be {'a pair' if values['pair'] else 'a string'}. Got {_shown(text)} instead"
+            )
         rows = row if values["task"] == "token" else (row,)
         if values["task"] == "token" and len(rows) != len(ids):
             problems.append(f"'golden.logits' {index} must have one row a token, {len(ids)}. Got {len(rows)} instead")
-        if any(not isinstance(numbers, tuple) or len(numbers) != width or not all(map(_is_number, numbers)) for numbers in rows):
+        if any(
+            not isinstance(numbers, tuple) or len(numbers) != width or not all(map(_is_number, numbers))
+            for numbers in rows
+        ):
             problems.append(f"'golden.logits' {index} must have {width} finite numbers a row, one a label")
     return problems
 
 
 def _named_files(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    variants = [(f"the file of variant {name!r},", variant["file"]) for name, variant in values["variants"].items() if "file" in variant]
+    variants = [
+        (f"the file of variant {name!r},", variant["file"])
+        for name, variant in values["variants"].items()
+        if "file" in variant
+    ]
     return [("the file", name) for name in REQUIRED_FILES] + variants
 
 
@@ -173,7 +196,10 @@ def _numbers(reader: Reader, value: Any, at: str) -> Any:
 
 def is_plain_path(name: str) -> bool:
     """Whether a path stays inside the bundle on every system: relative, forward slashes, ordinary characters, no "..", no hidden parts."""
-    return bool(re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._+-]*/)*[A-Za-z0-9_][A-Za-z0-9._+-]*", name)) and ".." not in PurePosixPath(name).parts
+    return (
+        bool(re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._+-]*/)*[A-Za-z0-9_][A-Za-z0-9._+-]*", name))
+        and ".." not in PurePosixPath(name).parts
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -188,7 +214,9 @@ def _shown(value: object) -> str:
 _positive = _exactly(int, "a positive integer", lambda value: value > 0)
 _natural = _exactly(int, "an integer of 0 or more", lambda value: value >= 0)
 _label = _exactly(str, "a non-empty string", bool)
-_plain_path = _exactly(str, "a plain relative path inside the bundle (no '..', no drive, no leading '/')", is_plain_path)
+_plain_path = _exactly(
+    str, "a plain relative path inside the bundle (no '..', no drive, no leading '/')", is_plain_path
+)
 
 FILE: dict[str, Field] = {
     "size": _natural,
@@ -197,9 +225,15 @@ FILE: dict[str, Field] = {
 VARIANT: dict[str, Field] = {
     "file": _plain_path,
     "precision": _label,
-    "inputs": _list(_one_of(INPUT_NAMES), f"a list of names among {INPUT_NAMES} that has 'input_ids'", lambda items: "input_ids" in items),
+    "inputs": _list(
+        _one_of(INPUT_NAMES),
+        f"a list of names among {INPUT_NAMES} that has 'input_ids'",
+        lambda items: "input_ids" in items,
+    ),
     "session_options": _session_options,
-    "disabled_optimizers": _list(_one_of(tuple(sorted(DISABLED_OPTIMIZERS))), f"a list of names among {sorted(DISABLED_OPTIMIZERS)}"),
+    "disabled_optimizers": _list(
+        _one_of(tuple(sorted(DISABLED_OPTIMIZERS))), f"a list of names among {sorted(DISABLED_OPTIMIZERS)}"
+    ),
     "max_error": _number("a number of 0 or more", lambda value: value >= 0),
     "passed": _exactly(bool, "true or false"),
 }
@@ -215,10 +249,18 @@ FIELDS: dict[str, Field] = {
     "pair": _exactly(bool, "true or false"),
     "max_length": _positive,
     "pad_token_id": _natural,
-    "thresholds": _nullable(_list(_number("probability", lambda value: 0 <= value <= 1), "null or a list of probabilities")),
+    "thresholds": _nullable(
+        _list(_number("probability", lambda value: 0 <= value <= 1), "null or a list of probabilities")
+    ),
     "temperature": _number("a number above 0", lambda value: value > 0),
-    "variants": _mapping(_object(VARIANT), "an object of variants, at least one, by names of letters, digits and '-'", lambda name: bool(re.fullmatch("[a-z0-9-]+", name))),
-    "files": _mapping(_object(FILE), "an object of files by plain relative path (no '..', no drive, no leading '/')", is_plain_path),
+    "variants": _mapping(
+        _object(VARIANT),
+        "an object of variants, at least one, by names of letters, digits and '-'",
+        lambda name: bool(re.fullmatch("[a-z0-9-]+", name)),
+    ),
+    "files": _mapping(
+        _object(FILE), "an object of files by plain relative path (no '..', no drive, no leading '/')", is_plain_path
+    ),
     "made_by": _mapping(_label, "an object of program versions", bool),
     "golden": _object(GOLDEN),
 }

@@ -48,12 +48,28 @@ def load(
     manifest = read(path)
     if verify and (problems := check_digests(path, manifest)):
         raise BundleError("\n  ".join([f"{path}: {len(problems)} changed files", *problems]))
+    return open_classifier(
+        path, manifest, engine=engine, variant=variant, threads=threads, max_batch_tokens=max_batch_tokens
+    )
+
+
+def open_classifier(
+    path: Path,
+    manifest: Manifest,
+    *,
+    engine: str | Engine = "auto",
+    variant: str = "auto",
+    threads: int | None = None,
+    max_batch_tokens: int = MAX_BATCH_TOKENS,
+) -> "Classifier":
+    """Open a bundle whose manifest is at hand, as `load` does; the exporter verifies a bundle so before its manifest is written."""
     if isinstance(engine, str):
-        opened = open_engine(engine, path=path, manifest=manifest, variant=variant, threads=usable_threads(threads).count)
+        opened = open_engine(
+            engine, path=path, manifest=manifest, variant=variant, threads=usable_threads(threads).number
+        )
     else:
         opened = Opened(engine, "custom", variant, "given")
-    task = TASKS[manifest.task]
-    encoder = Encoder(path, max_length=manifest.max_length, pair=manifest.pair, offsets=task.per_token)
+    encoder = Encoder(path, max_length=manifest.max_length, pair=manifest.pair, offsets=TASKS[manifest.task].per_token)
     head = Head(manifest.labels, manifest.thresholds, manifest.temperature, encoder)
     return Classifier(manifest=manifest, opened=opened, max_batch_tokens=max_batch_tokens, _head=head)
 
@@ -73,7 +89,7 @@ class Classifier:
     max_batch_tokens: int
     _head: Head
 
-    @overload
+    @overload  # type: ignore[overload-overlap]  # mypy counts str as a Sequence[str]; the first overload wins, as at run time
     def predict(self, texts: str | tuple[str, str] | Mapping[str, str]) -> Prediction: ...
 
     @overload

@@ -59,7 +59,9 @@ class Prediction:
         activation = TASKS[self._task].activation
         if self._tokens is not None or activation is identity:
             raise InputError(f"a {self._task} answer has no probabilities by label.")
-        return dict(zip(self._head.labels, activation(self.logits / np.float32(self._head.temperature)).tolist(), strict=True))
+        return dict(
+            zip(self._head.labels, activation(self.logits / np.float32(self._head.temperature)).tolist(), strict=True)
+        )
 
     def to_pipeline(
         self, *, top_k: int | None = 1, function_to_apply: str | None = None, aggregation_strategy: str = "none"
@@ -76,10 +78,16 @@ class Prediction:
         """
         if self._tokens is not None:
             if aggregation_strategy not in STRATEGIES:
-                raise InputError(f"aggregation_strategy must be one of {', '.join(STRATEGIES)}. Got {aggregation_strategy!r} instead.")
-            return pipeline_entities(self.logits, self._tokens, self._head.encoder, self._head.labels, strategy=aggregation_strategy)
+                raise InputError(
+                    f"aggregation_strategy must be one of {', '.join(STRATEGIES)}. Got {aggregation_strategy!r} instead."
+                )
+            return pipeline_entities(
+                self.logits, self._tokens, self._head.encoder, self._head.labels, strategy=aggregation_strategy
+            )
         if function_to_apply is not None and function_to_apply not in ACTIVATIONS:
-            raise InputError(f"function_to_apply must be one of {', '.join(ACTIVATIONS)}. Got {function_to_apply!r} instead.")
+            raise InputError(
+                f"function_to_apply must be one of {', '.join(ACTIVATIONS)}. Got {function_to_apply!r} instead."
+            )
         scores = (ACTIVATIONS[function_to_apply] if function_to_apply else TASKS[self._task].activation)(self.logits)
         best_first = np.argsort(-scores, kind="stable")[:top_k]
         items = [{"label": self._head.labels[index], "score": float(scores[index])} for index in best_first]
@@ -114,8 +122,13 @@ def _decode_single_label(logits: Floats, head: Head, tokens: Tokens | None) -> d
 def _decode_multi_label(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
     probabilities = sigmoid(logits / np.float32(head.temperature))
     assert head.thresholds is not None
-    chosen = [index for index in np.argsort(-probabilities, kind="stable") if probabilities[index] >= head.thresholds[index]]
-    return {"labels": tuple(head.labels[index] for index in chosen), "scores": tuple(float(probabilities[index]) for index in chosen)}
+    chosen = [
+        index for index in np.argsort(-probabilities, kind="stable") if probabilities[index] >= head.thresholds[index]
+    ]
+    return {
+        "labels": tuple(head.labels[index] for index in chosen),
+        "scores": tuple(float(probabilities[index]) for index in chosen),
+    }
 
 
 def _decode_regression(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .errors import InputError
 class Threads(NamedTuple):
     """A number of threads and the limit that set it."""
 
-    count: int
+    number: int
     reason: str
 
 
@@ -34,7 +34,7 @@ def usable_threads(threads: int | None = None) -> Threads:
         if threads < 1:
             raise InputError(f"threads must be a positive integer. Got {threads} instead.")
         return Threads(threads, "asked for")
-    return min(_limits(), key=lambda limit: limit.count)
+    return min(_limits(), key=lambda limit: limit.number)
 
 
 def _limits() -> Iterator[Threads]:
@@ -44,7 +44,9 @@ def _limits() -> Iterator[Threads]:
     quota = _cgroup_quota()
     if quota is not None:
         yield Threads(max(1, math.floor(quota)), f"cgroup quota of {quota:g} CPUs")
-    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP allows a list, one number a nesting level
+    omp = (
+        os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    )  # OpenMP allows a list, one number a nesting level
     if omp:
         if not omp.isdecimal() or int(omp) < 1:
             raise InputError(f"OMP_NUM_THREADS must be a positive integer. Got {omp!r} instead; correct or unset it.")

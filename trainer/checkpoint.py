@@ -1,10 +1,10 @@
 """A run's folder, and the one door through which `export` enters `trainer`.
 
-    RUN/config.json model.safetensors tokenizer.json …   the best weights, as Hugging Face writes them
-    RUN/run.json             what was trained on what, and how far; written last: without it the run is not finished
-    RUN/train_config.json    every flag
-    RUN/metrics.jsonl report.html *.png
-    RUN/checkpoints/         states to resume from, and the best weights while training goes on
+RUN/config.json model.safetensors tokenizer.json …   the best weights, as Hugging Face writes them
+RUN/run.json             what was trained on what, and how far; written last: without it the run is not finished
+RUN/train_config.json    every flag
+RUN/metrics.jsonl report.html *.png
+RUN/checkpoints/         states to resume from, and the best weights while training goes on
 """
 
 import json
@@ -95,7 +95,9 @@ class Checkpoint:
     def load_model(self, *, attn_implementation: str = "eager") -> Any:
         """Load the PyTorch model in fp32, for inference."""
         model_class = getattr(transformers, self.objective.auto_model)
-        return model_class.from_pretrained(self.folder, attn_implementation=attn_implementation, dtype=torch.float32).eval()
+        return model_class.from_pretrained(
+            self.folder, attn_implementation=attn_implementation, dtype=torch.float32
+        ).eval()
 
     def load_tokenizer(self) -> Any:
         """Load the Hugging Face tokenizer."""
@@ -103,7 +105,9 @@ class Checkpoint:
 
     def encoder(self) -> Encoder:
         """Open the tokenizer as training and prediction use it."""
-        return Encoder(self.folder, max_length=self.max_length, pair=self.pair, offsets=TASKS[self.config.task].per_token)
+        return Encoder(
+            self.folder, max_length=self.max_length, pair=self.pair, offsets=TASKS[self.config.task].per_token
+        )
 
     def graph_inputs(self, model: Any) -> tuple[str, ...]:
         """Name the inputs the model is fed."""
@@ -129,8 +133,16 @@ def open_run(folder: Path) -> Checkpoint:
     record = read_record(folder)
     config = read_config(folder / CONFIG)
     if sha256(folder / "model.safetensors") != record.model_sha256:
-        raise RunError(f"{folder}/model.safetensors is not the file {RECORD} speaks of. Finish the run with --resume, or train again with --overwrite.")
-    notes = () if record.complete else (f"{folder} was interrupted at step {record.step} of {record.total_steps}; its best weights so far are used",)
+        raise RunError(
+            f"{folder}/model.safetensors is not the file {RECORD} speaks of. Finish the run with --resume, or train again with --overwrite."
+        )
+    notes = (
+        ()
+        if record.complete
+        else (
+            f"{folder} was interrupted at step {record.step} of {record.total_steps}; its best weights so far are used",
+        )
+    )
     return Checkpoint(
         folder=folder,
         config=config,
@@ -154,7 +166,9 @@ def open_foreign(folder: Path, *, config: TrainConfig) -> Checkpoint:
     try:
         settings: Any = transformers.AutoConfig.from_pretrained(find_model(str(folder)))
     except (OSError, ValueError) as exc:
-        raise ModelError(f"{folder} is neither a run nor a Hugging Face checkpoint: {str(exc).splitlines()[0]}") from exc
+        raise ModelError(
+            f"{folder} is neither a run nor a Hugging Face checkpoint: {str(exc).splitlines()[0]}"
+        ) from exc
     labels = tuple(str(settings.id2label[index]) for index in range(settings.num_labels))
     checkpoint = Checkpoint(folder=folder, config=config, labels=labels, max_length=1, evaluation=None, notes=())
     takes = min(usable_length(checkpoint.load_model()), config.max_length or 512)
@@ -170,11 +184,21 @@ def read_record(folder: Path) -> RunRecord:
     if not folder.is_dir():
         raise RunError(f"no run at {folder}: no such folder. Train one with: python -m trainer --output {folder}")
     if not (folder / RECORD).is_file():
-        hint = "it was stopped before its end; go on with: python -m trainer --resume" if (folder / "checkpoints").is_dir() else "give a run's folder"
+        hint = (
+            "it was stopped before its end; go on with: python -m trainer --resume"
+            if (folder / "checkpoints").is_dir()
+            else "give a run's folder"
+        )
         raise RunError(f"{folder} has no {RECORD}: {hint}.")
     values = _read_json(folder / RECORD, {field.name for field in fields(RunRecord)})
     evaluation = values["evaluation"]
-    return RunRecord(**{**values, "labels": tuple(values["labels"]), "evaluation": None if evaluation is None else Evaluation(**evaluation)})
+    return RunRecord(
+        **{
+            **values,
+            "labels": tuple(values["labels"]),
+            "evaluation": None if evaluation is None else Evaluation(**evaluation),
+        }
+    )
 
 
 def read_config(file: Path) -> TrainConfig:
@@ -191,7 +215,11 @@ def read_config(file: Path) -> TrainConfig:
 
 def write_config(file: Path, config: TrainConfig) -> None:
     """Write train_config.json; `--config` reads it too."""
-    write_synced(file, json.dumps({**asdict(config), "output": str(config.output), "config": None}, ensure_ascii=False, indent=1) + "\n")
+    write_synced(
+        file,
+        json.dumps({**asdict(config), "output": str(config.output), "config": None}, ensure_ascii=False, indent=1)
+        + "\n",
+    )
 
 
 def publish(run: Path, best: Path, record: dict[str, Any]) -> RunRecord:
@@ -228,5 +256,7 @@ def _read_json(file: Path, expected: set[str]) -> dict[str, Any]:
         raise RunError(f"{file} is not valid JSON: {exc}. Train again with --overwrite.") from exc
     if not isinstance(values, dict) or set(values) != expected:
         differing: Sequence[str] = sorted(set(values) ^ expected) if isinstance(values, dict) else []
-        raise RunError(f"{file} does not have the fields this version writes (differing: {', '.join(differing)}). Train again with --overwrite.")
+        raise RunError(
+            f"{file} does not have the fields this version writes (differing: {', '.join(differing)}). Train again with --overwrite."
+        )
     return values

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from runtime.batching import pad
 from runtime.encode import Encoded
 
 from .objectives import IGNORED, Target
@@ -22,7 +23,12 @@ class Rectangle(NamedTuple):
 
 
 def collate(
-    encoded: Encoded, targets: Sequence[Target], indices: npt.NDArray[np.intp], *, inputs: tuple[str, ...], pad_token_id: int
+    encoded: Encoded,
+    targets: Sequence[Target],
+    indices: npt.NDArray[np.intp],
+    *,
+    inputs: tuple[str, ...],
+    pad_token_id: int,
 ) -> Rectangle:
     """Pad the rows of a batch to its longest, on the right.
 
@@ -33,15 +39,11 @@ def collate(
         inputs: names of the model's inputs.
         pad_token_id: what input_ids are filled with.
     """
-    batch = encoded.batch.take(indices)
-    lengths = batch.lengths
-    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, S)
-    columns = {"attention_mask": mask.astype(np.int64)}
-    for name, packed, fill in (("input_ids", batch.input_ids, pad_token_id), ("token_type_ids", batch.token_type_ids, 0)):
-        columns[name] = np.full(mask.shape, fill, dtype=np.int64)
-        columns[name][mask] = packed
-    chosen = [targets[index] for index in indices]
-    return Rectangle({name: torch.from_numpy(columns[name]) for name in inputs}, torch.from_numpy(_stack(chosen, mask)))
+    padded = pad(encoded.batch.take(indices), inputs=inputs, pad_token_id=pad_token_id)
+    targets_of_batch = _stack([targets[index] for index in indices], padded.mask)
+    return Rectangle(
+        {name: torch.from_numpy(array) for name, array in padded.feeds.items()}, torch.from_numpy(targets_of_batch)
+    )
 
 
 def _stack(targets: Sequence[Target], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

@@ -61,7 +61,7 @@ class TrainConfig:
     resume: bool = False
     """Go on with an interrupted run from its last saved step."""
 
-    epochs: int = 5
+    epochs: int = 10
     """Passes over the rows."""
     batch_size: int = 32
     """Rows in one optimizer step, over all processes and accumulated parts."""
@@ -109,21 +109,49 @@ class TrainConfig:
             (0 <= self.eval_fraction < 1, "--eval-fraction must be at least 0 and below 1", self.eval_fraction),
             (self.epochs > 0, "--epochs must be a positive integer", self.epochs),
             (self.batch_size > 0, "--batch-size must be a positive integer", self.batch_size),
-            (0 < self.gradient_accumulation <= self.batch_size, "--gradient-accumulation must be from 1 to --batch-size", self.gradient_accumulation),
+            (
+                0 < self.gradient_accumulation <= self.batch_size,
+                "--gradient-accumulation must be from 1 to --batch-size",
+                self.gradient_accumulation,
+            ),
             (0 < self.learning_rate < 1, "--learning-rate must be between 0 and 1", self.learning_rate),
             (0 <= self.warmup_fraction <= 1, "--warmup-fraction must be between 0 and 1", self.warmup_fraction),
             (self.weight_decay >= 0, "--weight-decay must be 0 or more", self.weight_decay),
             (self.max_grad_norm >= 0, "--max-grad-norm must be 0 or more", self.max_grad_norm),
             (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
             (0 <= self.label_smoothing < 1, "--label-smoothing must be at least 0 and below 1", self.label_smoothing),
-            (self.eval_steps is None or self.eval_steps > 0, "--eval-steps must be a positive integer", self.eval_steps),
-            (self.save_steps is None or self.save_steps > 0, "--save-steps must be a positive integer", self.save_steps),
+            (
+                self.eval_steps is None or self.eval_steps > 0,
+                "--eval-steps must be a positive integer",
+                self.eval_steps,
+            ),
+            (
+                self.save_steps is None or self.save_steps > 0,
+                "--save-steps must be a positive integer",
+                self.save_steps,
+            ),
             (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),
-            (self.labels is None or len(set(self.labels)) == len(self.labels) > 0, "--labels must be different names", self.labels),
+            (
+                self.labels is None or len(set(self.labels)) == len(self.labels) > 0,
+                "--labels must be different names",
+                self.labels,
+            ),
             (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),
-            (self.label_smoothing == 0 or self.task in ("single-label", "token"), "--label-smoothing is for --task single-label and token", self.task),
-            (not self.class_weights or self.task != "regression", "--class-weights needs labels; --task regression has none", self.task),
-            (self.text_pair_column is None or self.task != "token", "--text-pair-column has no meaning with --task token", self.text_pair_column),
+            (
+                self.label_smoothing == 0 or self.task in ("single-label", "token"),
+                "--label-smoothing is for --task single-label and token",
+                self.task,
+            ),
+            (
+                not self.class_weights or self.task != "regression",
+                "--class-weights needs labels; --task regression has none",
+                self.task,
+            ),
+            (
+                self.text_pair_column is None or self.task != "token",
+                "--text-pair-column has no meaning with --task token",
+                self.text_pair_column,
+            ),
         ]
         wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
         if wrong:
@@ -132,9 +160,20 @@ class TrainConfig:
     @property
     def layout(self) -> Layout:
         """How files are laid out."""
-        return Layout(format=self.format, delimiter=self.delimiter, quoting=self.quoting, columns=self.columns, encoding=self.encoding)
+        return Layout(
+            format=self.format,
+            delimiter=self.delimiter,
+            quoting=self.quoting,
+            columns=self.columns,
+            encoding=self.encoding,
+        )
 
     @property
     def row_columns(self) -> Columns:
         """Where text and truth stand in a row."""
-        return Columns(text=self.text_column, text_pair=self.text_pair_column, label=self.label_column, label_separator=self.label_separator)
+        return Columns(
+            text=self.text_column,
+            text_pair=self.text_pair_column,
+            label=self.label_column,
+            label_separator=self.label_separator,
+        )

@@ -33,7 +33,9 @@ def with_config_file(arguments: Sequence[str], fields: frozenset[str]) -> list[s
     unknown = sorted(str(name) for name in settings if str(name).replace("-", "_") not in fields)
     if unknown:
         raise InputError(f"--config {file} has settings that do not exist: {', '.join(unknown)}. See --help.")
-    return [argument for name, value in settings.items() for argument in _as_flags(str(name).replace("_", "-"), value)] + list(arguments)
+    return [
+        argument for name, value in settings.items() for argument in _as_flags(str(name).replace("_", "-"), value)
+    ] + list(arguments)
 
 
 def _named_file(arguments: Sequence[str]) -> Path | None:

@@ -72,7 +72,11 @@ def load_data(config: TrainConfig) -> Data:
     objective = OBJECTIVES[config.task]
     labels = objective.find_labels(rows["train"].records, config.labels)
     problems = [
-        Problem(rows[split].source, record.line, f"label {label!r} is not among the labels {_listed(labels)}. Correct it, or name all with --labels")
+        Problem(
+            rows[split].source,
+            record.line,
+            f"label {label!r} is not among the labels {_listed(labels)}. Correct it, or name all with --labels",
+        )
         for split in rows
         for record in rows[split].records
         for label in objective.labels_of(record)
@@ -81,7 +85,9 @@ def load_data(config: TrainConfig) -> Data:
     if problems:
         raise DataError(problems)
     if not train or (evaluation is not None and not held_out):
-        raise InputError(f"{config.train} has too few rows: {len(train)} to train on, {len(held_out)} to evaluate on. Give more rows, or --eval.")
+        raise InputError(
+            f"{config.train} has too few rows: {len(train)} to train on, {len(held_out)} to evaluate on. Give more rows, or --eval."
+        )
     return Data(train, held_out, test, labels, evaluation, _notes(config, train, held_out, test))
 
 
@@ -135,14 +141,20 @@ def hold_out(records: list[Record], *, fraction: float, seed: int) -> tuple[list
 
 
 def _read(config: TrainConfig, source: str, split: str) -> Rows:
-    return read_source(source, split=split, target=TASKS[config.task].target, columns=config.row_columns, layout=config.layout)
+    return read_source(
+        source, split=split, target=TASKS[config.task].target, columns=config.row_columns, layout=config.layout
+    )
 
 
 def _notes(config: TrainConfig, train: list[Record], held_out: list[Record], test: list[Record]) -> list[str]:
     notes = [f"{len(train):,} rows to train on, {len(held_out):,} to evaluate on, {len(test):,} to test on"]
     if config.eval is None and not is_demo(config.train):
         share = f"{config.eval_fraction:.0%} of {config.train} held out"
-        notes.append(f"no --eval given: {share}" if config.eval_fraction else "no --eval and --eval-fraction 0: the last weights are kept, unmeasured")
+        notes.append(
+            f"no --eval given: {share}"
+            if config.eval_fraction
+            else "no --eval and --eval-fraction 0: the last weights are kept, unmeasured"
+        )
     known = {(record.text, record.text_pair) for record in train}
     for name, records in (("evaluation", held_out), ("test", test)):
         repeated = sum((record.text, record.text_pair) in known for record in records)

@@ -30,7 +30,9 @@ def choose_place(*, device: str, precision: str) -> Place:
         InputError: the device or precision is not there.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device cuda, but torch {torch.__version__} sees no CUDA GPU. Check `nvidia-smi`, or use --device cpu.")
+        raise InputError(
+            f"--device cuda, but torch {torch.__version__} sees no CUDA GPU. Check `nvidia-smi`, or use --device cpu."
+        )
     if device == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps, but torch sees no Apple GPU. Use --device cpu.")
     on_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
@@ -43,7 +45,7 @@ def choose_place(*, device: str, precision: str) -> Place:
     elif precision == "fp16" and kind == "cpu":
         raise InputError("--precision fp16 needs a GPU. Use --precision bf16 or fp32.")
     if kind == "cpu":
-        torch.set_num_threads(usable_threads().count)
+        torch.set_num_threads(usable_threads().number)
     accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=kind == "cpu")
     processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     return Place(accelerator, precision, f"{_name(kind)}, {precision}{processes}")
@@ -51,7 +53,7 @@ def choose_place(*, device: str, precision: str) -> Place:
 
 def _has_bf16(kind: str) -> bool:
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -34,7 +34,10 @@ def compute_logits(
         with torch.no_grad():
             logits = model(**{name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}).logits
         rows = logits.float().cpu().numpy()  # (B, C) or (B, S, C)
-        found += [(int(index), row[: lengths[index]] if row.ndim == 2 else row) for index, row in zip(indices, rows, strict=True)]
+        found += [
+            (int(index), row[: lengths[index]] if row.ndim == 2 else row)
+            for index, row in zip(indices, rows, strict=True)
+        ]
     if accelerator.num_processes > 1:
         found = gather_object(found)
     ordered = dict(found)

@@ -1,6 +1,6 @@
 """The training program, top to bottom: read, set up, loop, evaluate, save.
 
-    python -m trainer --train train.csv --eval dev.csv --output runs/mine
+python -m trainer --train train.csv --eval dev.csv --output runs/mine
 """
 
 import json
@@ -8,8 +8,8 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
 from contextlib import nullcontext
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from runtime.tasks import TASKS
 from .checkpoint import CONFIG, RECORD, RunRecord, publish, read_config, write_config
 from .collate import collate, num_batches, visit
 from .config import TrainConfig
-from .data import Data, load_data
+from .data import load_data
 from .device import Place, choose_place
 from .errors import Interrupted, RunError, TrainingError
 from .evaluate import evaluate
@@ -89,7 +89,10 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         tokenizer.save_pretrained(config.output)
     accelerator.wait_for_everyone()
     encoder = Encoder(
-        config.output, max_length=pretrained.max_length, pair=config.text_pair_column is not None, offsets=TASKS[config.task].per_token
+        config.output,
+        max_length=pretrained.max_length,
+        pair=config.text_pair_column is not None,
+        offsets=TASKS[config.task].per_token,
     )
     splits = {
         name: _encode(encoder, records, config, data.labels, say=say, name=name)
@@ -135,7 +138,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         """Evaluate, and keep the weights if they are the best so far."""
         metrics = evaluate(model, splits["eval"].records, splits["eval"].encoded, **judge)
         if best_metric not in metrics.values:
-            raise InputError(f"--best-metric must be one of {', '.join(metrics.values)} for --task {config.task}. Got {best_metric!r} instead.")
+            raise InputError(
+                f"--best-metric must be one of {', '.join(metrics.values)} for --task {config.task}. Got {best_metric!r} instead."
+            )
         history.add({"step": progress.step, "epoch": progress.step / steps_an_epoch, "eval": metrics.values})
         value = metrics.values[best_metric]
         better = progress.best_value is None or value > progress.best_value
@@ -152,7 +157,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             save_state(checkpoints, progress=progress, model=accelerator.unwrap_model(model), optimizer=optimizer)
 
     # The loop
-    bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None if accelerator.is_main_process else True, dynamic_ncols=True)
+    bar = tqdm(
+        total=total_steps,
+        initial=progress.step,
+        unit="step",
+        disable=None if accelerator.is_main_process else True,
+        dynamic_ncols=True,
+    )
     started, texts_seen, losses = time.perf_counter(), 0, list[float]()
     with StopRequest() as stop, bar:
         for indices in _remaining_batches(lengths, config, start=progress.step, steps_an_epoch=steps_an_epoch):
@@ -167,9 +178,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             for number, (part, weight) in enumerate(parts, start=1):
                 batch = collate(rows.encoded, rows.targets, part, **feed)
                 with accelerator.no_sync(model) if number < len(parts) else nullcontext():
-                    logits = model(**{name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}).logits.float()
+                    logits = model(
+                        **{name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
+                    ).logits.float()
                     # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
-                    part_loss = objective.loss(logits, batch.targets.to(accelerator.device), weights, config.label_smoothing) / max(1, count)
+                    part_loss = objective.loss(
+                        logits, batch.targets.to(accelerator.device), weights, config.label_smoothing
+                    ) / max(1, count)
                     accelerator.backward(part_loss * weight * accelerator.num_processes)
                 loss += part_loss.detach() * weight
             if config.max_grad_norm:
@@ -186,7 +201,12 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
                 )
             losses.append(step_loss)
             texts_per_s = texts_seen / (time.perf_counter() - started)
-            bar.set_postfix(loss=f"{np.mean(losses[-LOG_STEPS:]):.4f}", lr=f"{learning_rate:.1e}", texts_per_s=f"{texts_per_s:.0f}", refresh=False)
+            bar.set_postfix(
+                loss=f"{np.mean(losses[-LOG_STEPS:]):.4f}",
+                lr=f"{learning_rate:.1e}",
+                texts_per_s=f"{texts_per_s:.0f}",
+                refresh=False,
+            )
             bar.update()
             if progress.step % LOG_STEPS == 0 or progress.step == total_steps:
                 history.add(
@@ -201,7 +221,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             if "eval" in splits and _due(progress.step, config.eval_steps, steps_an_epoch, total_steps):
                 judge_and_keep()
             if config.patience is not None and progress.stale >= config.patience:
-                say(f"stopped early: {progress.stale} evaluations without a better {best_metric} than step {progress.best_step}'s")
+                say(
+                    f"stopped early: {progress.stale} evaluations without a better {best_metric} than step {progress.best_step}'s"
+                )
                 break
             stopping = _any_process(stop.requested, place)
             if stopping or _due(progress.step, config.save_steps, steps_an_epoch, total_steps):
@@ -227,7 +249,15 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     if not accelerator.is_main_process:
         return RunRecord(**done, model_sha256="", made_by={})
     result = publish(config.output, checkpoints / "best", done)
-    write_report(config.output, config=config, record=result, history=history.lines(), measured=measured, tested=tested, labels=data.labels)
+    write_report(
+        config.output,
+        config=config,
+        record=result,
+        history=history.lines(),
+        measured=measured,
+        tested=tested,
+        labels=data.labels,
+    )
     shutil.rmtree(checkpoints)
     return result
 
@@ -241,7 +271,11 @@ def _prepare_folder(config: TrainConfig, *, main: bool) -> None:
         if (run / RECORD).is_file() and json.loads((run / RECORD).read_text(encoding="utf-8"))["complete"]:
             raise RunError(f"{run} is complete; there is nothing to resume. Train again with --overwrite.")
         was, now = asdict(replace(read_config(file), resume=True, overwrite=False)), asdict(config)
-        changed = [f"--{name.replace('_', '-')} was {was[name]!r}, is {now[name]!r}" for name in now if name not in ("output", "config") and was[name] != now[name]]
+        changed = [
+            f"--{name.replace('_', '-')} was {was[name]!r}, is {now[name]!r}"
+            for name in now
+            if name not in ("output", "config") and was[name] != now[name]
+        ]
         if changed:
             raise RunError(f"--resume goes on with the flags of {run}; these differ:\n  " + "\n  ".join(changed))
         return
@@ -257,15 +291,27 @@ def _prepare_folder(config: TrainConfig, *, main: bool) -> None:
         write_config(file, replace(config, resume=False, overwrite=False))
 
 
-def _encode(encoder: Encoder, records: Sequence[Record], config: TrainConfig, labels: tuple[str, ...], *, say: Callable[[str], None], name: str) -> Split:
+def _encode(
+    encoder: Encoder,
+    records: Sequence[Record],
+    config: TrainConfig,
+    labels: tuple[str, ...],
+    *,
+    say: Callable[[str], None],
+    name: str,
+) -> Split:
     texts = [(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records]
     encoded = encoder.encode(texts)
     if encoded.truncated.any():
-        say(f"warning: {int(encoded.truncated.sum())} of {len(records)} {name} texts are cut at --max-length; raise it to keep their ends")
+        say(
+            f"warning: {int(encoded.truncated.sum())} of {len(records)} {name} texts are cut at --max-length; raise it to keep their ends"
+        )
     return Split(records, encoded, OBJECTIVES[config.task].targets(records, encoded, labels))
 
 
-def _remaining_batches(lengths: npt.NDArray[np.int32], config: TrainConfig, *, start: int, steps_an_epoch: int) -> Iterator[npt.NDArray[np.intp]]:
+def _remaining_batches(
+    lengths: npt.NDArray[np.int32], config: TrainConfig, *, start: int, steps_an_epoch: int
+) -> Iterator[npt.NDArray[np.intp]]:
     for epoch in range(start // steps_an_epoch, config.epochs):
         batches = visit(lengths, batch_size=config.batch_size, seed=config.seed, epoch=epoch)
         yield from islice(batches, start % steps_an_epoch if epoch == start // steps_an_epoch else 0, None)
@@ -317,4 +363,8 @@ class _History:
                 stream.write(json.dumps(line) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()] if self._file.is_file() else []
+        return (
+            [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
+            if self._file.is_file()
+            else []
+        )

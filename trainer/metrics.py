@@ -54,7 +54,9 @@ def multi_label(truth: npt.NDArray[np.bool_], probabilities: Array, labels: Sequ
     values = {
         "micro_f1": float(sk.f1_score(truth, predicted, average="micro", zero_division=0.0)),
         "macro_f1": float(sk.f1_score(truth, predicted, average="macro", zero_division=0.0)),
-        "map": float(sk.average_precision_score(truth[:, present], probabilities[:, present], average="macro")) if present.any() else 0.0,
+        "map": float(sk.average_precision_score(truth[:, present], probabilities[:, present], average="macro"))
+        if present.any()
+        else 0.0,
     }
     return Metrics(values, _by_label(truth, predicted, labels), None)
 
@@ -76,7 +78,11 @@ def spans(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) ->
     found = {(row, *span) for row, tags in enumerate(predicted) for span in entities(list(tags))}
     types = sorted({span[-1] for span in wanted | found})
     by_label = [
-        LabelScore(name, *_prf({s for s in wanted if s[-1] == name}, {s for s in found if s[-1] == name}), sum(s[-1] == name for s in wanted))
+        LabelScore(
+            name,
+            *_prf({s for s in wanted if s[-1] == name}, {s for s in found if s[-1] == name}),
+            sum(s[-1] == name for s in wanted),
+        )
         for name in types
     ]
     precision, recall, f1 = _prf(wanted, found)
@@ -89,6 +95,11 @@ def _prf(wanted: set[tuple[int, int, int, str]], found: set[tuple[int, int, int,
     return precision, recall, 2 * right / max(1, len(found) + len(wanted))
 
 
-def _by_label(truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic], labels: Sequence[str]) -> list[LabelScore]:
+def _by_label(
+    truth: npt.NDArray[np.generic], predicted: npt.NDArray[np.generic], labels: Sequence[str]
+) -> list[LabelScore]:
     columns = sk.precision_recall_fscore_support(truth, predicted, labels=range(len(labels)), zero_division=0.0)
-    return [LabelScore(label, float(p), float(r), float(f), int(n)) for label, p, r, f, n in zip(labels, *columns, strict=True)]
+    return [
+        LabelScore(label, float(p), float(r), float(f), int(n))
+        for label, p, r, f, n in zip(labels, *columns, strict=True)
+    ]

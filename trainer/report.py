@@ -1,1 +1,2 @@
-def write_report(folder, **k): pass
+def write_report(folder, **k):
+    pass

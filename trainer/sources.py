@@ -1,8 +1,8 @@
 """Where rows come from: a file, a Hugging Face dataset, or the embedded demo, all through the same checks.
 
-    train.csv  data/train.parquet          a file
-    hf:imdb:train  hf:glue/mrpc:validation hf:NAME[/CONFIG]:SPLIT; also hf:FOLDER:SPLIT
-    demo:intent                            a view of the embedded data, whose splits are named by the flag
+train.csv  data/train.parquet          a file
+hf:imdb:train  hf:glue/mrpc:validation hf:NAME[/CONFIG]:SPLIT; also hf:FOLDER:SPLIT
+demo:intent                            a view of the embedded data, whose splits are named by the flag
 """
 
 import hashlib
@@ -72,7 +72,9 @@ def _checked(rows: Iterator[Row], name: str, target: str, columns: Columns) -> R
 def _dataset_rows(source: str) -> Iterator[Row]:
     name, _, split = source.removeprefix("hf:").rpartition(":")
     if not name or not split:
-        raise InputError(f"a Hugging Face dataset is named hf:NAME:SPLIT or hf:NAME/CONFIG:SPLIT, as in hf:imdb:train. Got {source!r} instead.")
+        raise InputError(
+            f"a Hugging Face dataset is named hf:NAME:SPLIT or hf:NAME/CONFIG:SPLIT, as in hf:imdb:train. Got {source!r} instead."
+        )
     try:
         import datasets
     except ImportError as exc:
@@ -80,8 +82,12 @@ def _dataset_rows(source: str) -> Iterator[Row]:
     try:
         table: Any = _load_dataset(datasets, name, split)
     except Exception as exc:  # datasets raises many unrelated classes
-        raise InputError(f"{source} cannot be had: {exc}. Check the name and split, your network, and HF_HUB_OFFLINE.") from exc
-    names = {column: feature.names for column, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)}
+        raise InputError(
+            f"{source} cannot be had: {exc}. Check the name and split, your network, and HF_HUB_OFFLINE."
+        ) from exc
+    names = {
+        column: feature.names for column, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)
+    }
     for number, values in enumerate(table, start=1):
         yield Row(number, {column: _named(value, names.get(column)) for column, value in values.items()})
 

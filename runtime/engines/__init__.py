@@ -77,8 +77,10 @@ def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, thre
     if name not in ("auto", *ENGINES):
         raise InputError(f"engine must be 'auto' or one of {', '.join(map(repr, ENGINES))}. Got {name!r} instead.")
     if variant not in ("auto", *manifest.variants):
-        raise InputError(f"variant must be 'auto' or one of {', '.join(map(repr, manifest.variants))}. Got {variant!r} instead.")
-    passed_over = []
+        raise InputError(
+            f"variant must be 'auto' or one of {', '.join(map(repr, manifest.variants))}. Got {variant!r} instead."
+        )
+    passed_over: list[str] = []
     for candidate in ENGINES if name == "auto" else [name]:
         chosen = _choose_variant(candidate, manifest) if variant == "auto" else variant
         reason = why_missing(candidate)
@@ -104,7 +106,9 @@ def why_missing(name: str) -> str | None:
 def _choose_variant(engine: str, manifest: Manifest) -> str:
     passed = [name for name, variant in manifest.variants.items() if variant.passed]
     if not passed:
-        raise InputError(f"no variant of this bundle passed its accuracy gate; name one to use it all the same: {', '.join(manifest.variants)}.")
+        raise InputError(
+            f"no variant of this bundle passed its accuracy gate; name one to use it all the same: {', '.join(manifest.variants)}."
+        )
     return next((name for name in ENGINES[engine].prefers if name in passed), passed[0])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..batching import pad
 from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError, EngineUnavailable
@@ -62,22 +63,19 @@ class OrtEngine:
 
         names = [node.name for node in session.get_inputs()]
         if sorted(names) != sorted(variant.inputs):
-            raise BundleError(f"{variant.file} has the inputs {names}, bundle.json says {list(variant.inputs)}. Export the model again.")
+            raise BundleError(
+                f"{variant.file} has the inputs {names}, bundle.json says {list(variant.inputs)}. Export the model again."
+            )
         self._session, self._inputs, self._pad = session, names, pad_token_id
         self._output = session.get_outputs()[0].name
         self.description = f"onnxruntime {onnxruntime.__version__}, {where}"
 
     def run(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Pad, compute, unpad. Returns (B, C), or (T, C) from a model that labels tokens."""
-        lengths = batch.lengths
-        mask = np.arange(lengths.max()) < lengths[:, None]  # (B, S)
-        feeds = {"attention_mask": mask.astype(np.int64)}
-        for name, packed, fill in (("input_ids", batch.input_ids, self._pad), ("token_type_ids", batch.token_type_ids, 0)):
-            feeds[name] = np.full(mask.shape, fill, dtype=np.int64)
-            feeds[name][mask] = packed
-        (logits,) = self._session.run([self._output], {name: feeds[name] for name in self._inputs})
+        padded = pad(batch, inputs=self._inputs, pad_token_id=self._pad)
+        (logits,) = self._session.run([self._output], padded.feeds)
         logits = np.asarray(logits, dtype=np.float32)
-        return logits[mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
+        return logits[padded.mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
 
 
 def _session(path: Path, provider: str, variant: Variant, threads: int) -> Any:
@@ -93,10 +91,14 @@ def _session(path: Path, provider: str, variant: Variant, threads: int) -> Any:
         return onnxruntime.InferenceSession(
             str(path), options, providers=[provider], disabled_optimizers=list(variant.disabled_optimizers) or None
         )
-    except Exception as exc:  # onnxruntime's own classes share no base; a file it refuses and a device it lacks look alike
+    except (
+        Exception
+    ) as exc:  # onnxruntime's own classes share no base; a file it refuses and a device it lacks look alike
         if provider == CUDA and "CUDA" in str(exc):
             raise EngineUnavailable(f"onnxruntime could not start CUDA: {exc}") from exc
-        raise BundleError(f"onnxruntime cannot open {path}: {exc}. If the file was changed or cut short, export the model again.") from exc
+        raise BundleError(
+            f"onnxruntime cannot open {path}: {exc}. If the file was changed or cut short, export the model again."
+        ) from exc
 
 
 def _providers() -> list[str]:

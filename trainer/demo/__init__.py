@@ -39,7 +39,9 @@ def rows(view: str, *, split: str) -> Iterator[Row]:
         InputError: no such view.
     """
     if view not in VIEWS:
-        raise InputError(f"demo:VIEW must be one of {', '.join('demo:' + name for name in VIEWS)}. Got 'demo:{view}' instead.")
+        raise InputError(
+            f"demo:VIEW must be one of {', '.join('demo:' + name for name in VIEWS)}. Got 'demo:{view}' instead."
+        )
     kind, columns = VIEWS[view]
     with FILE.open(encoding="utf-8") as lines:
         for line, content in enumerate(lines, start=1):

@@ -1,0 +1,40 @@
+"""The machine and the versions that a figure belongs to."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from export.report import processor
+from runtime.threads import usable_threads
+
+PACKAGES = (
+    "portabert",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "onnx",
+    "onnxruntime",
+    "optimum",
+    "optimum-onnx",
+    "numpy",
+)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Name processor, threads and versions."""
+    threads = usable_threads()
+    return {
+        "processor": processor(),
+        "threads": threads.number,
+        "threads_reason": threads.reason,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

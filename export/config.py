@@ -1,0 +1,68 @@
+"""Every flag of `python -m export`, once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from runtime.errors import InputError
+from trainer.config import TaskName
+
+Variants = Literal["fp32", "int8", "int8-channel"]
+Exporter = Literal["auto", "torch", "optimum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Turn a trained checkpoint into a bundle, and refuse to if the bundle would answer differently. Without arguments: runs/demo into bundles/demo."""
+
+    run: Annotated[Path, tyro.conf.Positional] = Path("runs/demo")
+    """A run of `python -m trainer`, or any Hugging Face checkpoint with a head (then --task is needed)."""
+    output: Path | None = None
+    """The bundle's folder. Not set: bundles/ and the run's name."""
+    overwrite: bool = False
+    """Replace a bundle that is there."""
+    variants: tuple[Variants, ...] = ("fp32", "int8")
+    """The forms of the model to write. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8."""
+    exporter: Exporter = "auto"
+    """What traces the graph: torch, or Optimum (needs the extra `optimum`). auto: torch, and Optimum for architectures torch fails on."""
+
+    eval: str | None = None
+    """Labelled rows to verify on, laid out as the training rows were. Not set: those the run was evaluated on."""
+    max_fp32_difference: float = 1e-4
+    """The largest difference allowed between PyTorch's and ONNX's fp32 logits; for large logits, that share of them."""
+    min_agreement: float = 0.97
+    """int8: the share of decisions that must be the same as in fp32. Regression: 1 - mean |difference| / the standard deviation of the answers."""
+    max_metric_drop: float = 0.01
+    """int8: how much the task's metric may fall on the evaluation rows."""
+
+    task: TaskName | None = None
+    """For a checkpoint of another program: what its rows are labelled with."""
+    pair: bool = False
+    """For a checkpoint of another program: it compares two texts."""
+    max_length: int | None = None
+    """For a checkpoint of another program: tokens of a text. Not set: what the model takes, at most 512."""
+
+    def validate(self) -> None:
+        """Check what each flag's type does not say.
+
+        Raises:
+            InputError: every problem, together.
+        """
+        rules = [
+            (bool(self.variants), "--variants must name at least one of fp32, int8, int8-channel", self.variants),
+            (len(set(self.variants)) == len(self.variants), "--variants must be different", self.variants),
+            (self.max_fp32_difference > 0, "--max-fp32-difference must be above 0", self.max_fp32_difference),
+            (0 <= self.min_agreement <= 1, "--min-agreement must be between 0 and 1", self.min_agreement),
+            (self.max_metric_drop >= 0, "--max-metric-drop must be 0 or more", self.max_metric_drop),
+            (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
+        ]
+        wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
+        if wrong:
+            raise InputError("\n  ".join(wrong))
+
+    @property
+    def target(self) -> Path:
+        """The bundle's folder."""
+        return self.output or Path("bundles") / self.run.resolve().name

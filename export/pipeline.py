@@ -1,0 +1,211 @@
+"""The export, on one screen: load → trace → clean up → quantize → verify → write.
+
+Everything is written into a temporary folder beside the target, and becomes the bundle in one rename when all checks have passed.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.bundle import FORMAT, Manifest, Variant, stored_files, write_manifest, writing
+from runtime.engines import why_missing
+from runtime.errors import EngineUnavailable
+from runtime.model import Classifier, open_classifier
+from trainer.checkpoint import Checkpoint, open_foreign, open_run
+from trainer.config import TrainConfig
+
+from .config import ExportConfig
+from .errors import ParityError
+from .golden import make_golden
+from .parity import Floats, RowFigures, check_contract, compare_rows, difference
+from .passes import optimise
+from .quantize import quantize_per_channel, quantize_row_wise
+from .report import Line, Report, bundle_readme, versions
+from .speed import measure_classifier, measure_torch, torch_logits_of_all
+from .trace import trace
+
+FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx", "int8-channel": "onnx/model_int8_channel.onnx"}
+QUANTIZERS = {"int8": quantize_row_wise, "int8-channel": quantize_per_channel}
+GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
+    """Turn a checkpoint into a verified bundle.
+
+    Args:
+        config: every flag.
+        say: where lines for people go.
+
+    Raises:
+        InputError: flags or evaluation rows that cannot be used.
+        RunError, ModelError: the checkpoint cannot be used.
+        TraceError: the model cannot be turned into a graph.
+        ParityError: the graph answers otherwise than the model, beyond the limits; nothing is written.
+    """
+    config.validate()
+    if missing := why_missing("ort-cpu"):
+        raise EngineUnavailable(f"exporting verifies with onnxruntime: {missing}")
+    checkpoint = _open(config)
+    for note in checkpoint.notes:
+        say(f"note: {note}")
+    records = checkpoint.evaluation_records(config.eval)
+    with writing(config.target, overwrite=config.overwrite) as folder:
+        _copy_tokenizer(checkpoint, folder)
+        model = checkpoint.load_model()
+        inputs, pad_token_id = checkpoint.graph_inputs(model), int(model.config.pad_token_id)
+        feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
+        encoder = checkpoint.encoder()
+
+        (folder / "onnx").mkdir()
+        fp32 = folder / FILES["fp32"]
+        exporter = trace(checkpoint, model=model, inputs=inputs, exporter=config.exporter, file=fp32)
+        passes = optimise(fp32)
+        say(f"traced with {exporter}: {passes['traced']} nodes, {passes['drop unused']} after clean-up")
+        contract = check_contract(
+            fp32, model=model, max_length=checkpoint.max_length, limit=config.max_fp32_difference, **feed
+        )
+        say(f"fp32 agrees with PyTorch at every shape and mask: largest difference {contract:.1e}")
+        for name in QUANTIZERS.keys() & set(config.variants):
+            QUANTIZERS[name](fp32, folder / FILES[name])
+        if "fp32" not in config.variants:
+            fp32.unlink()
+
+        golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
+        draft = Manifest(
+            format=FORMAT,
+            task=checkpoint.config.task,
+            labels=checkpoint.labels,
+            pair=checkpoint.pair,
+            max_length=checkpoint.max_length,
+            pad_token_id=pad_token_id,
+            thresholds=(0.5,) * len(checkpoint.labels) if checkpoint.config.task == "multi-label" else None,
+            temperature=1.0,
+            variants={name: _variant(name, inputs) for name in config.variants},
+            files={},
+            made_by=versions(exporter),
+            golden=golden,
+        )
+
+        # Verify, through the runtime that will serve it
+        encoded = (
+            encoder.encode([(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records])
+            if records
+            else None
+        )
+        expected = torch_logits_of_all(model, encoded, **feed) if encoded else []
+        report = Report.begin(
+            checkpoint, exporter=exporter, passes=passes, contract=contract, num_rows=len(records or [])
+        )
+        if records and encoded:
+            figures = compare_rows(expected, expected, checkpoint=checkpoint, records=records, encoded=encoded)
+            report.add(Line("pytorch", figures, measure_torch(model, encoded, **feed), _size_of(checkpoint.folder)))
+        variants: dict[str, Variant] = {}
+        problems: list[str] = []
+        for name, variant in draft.variants.items():
+            classifier = open_classifier(folder, draft, engine="ort-cpu", variant=name)
+            max_error = _golden_error(classifier, golden_logits)
+            if name == "fp32" and not max_error <= GOLDEN_LIMIT:
+                problems.append(
+                    f"fp32 differs from PyTorch by {max_error:.1e} on the golden texts; the limit is {GOLDEN_LIMIT:g}"
+                )
+            figures_of_rows = None
+            if records and encoded:
+                actual = classifier.logits(encoded)
+                figures_of_rows = compare_rows(
+                    expected, actual, checkpoint=checkpoint, records=records, encoded=encoded
+                )
+                problems += (
+                    _gate_fp32(expected, actual, config)
+                    if name == "fp32"
+                    else _gate_int8(name, figures_of_rows, report, config)
+                )
+            speed = measure_classifier(classifier, records) if records else None
+            report.add(Line(name, figures_of_rows, speed, (folder / variant.file).stat().st_size))
+            variants[name] = replace(variant, max_error=max_error, passed=name == "fp32" or bool(records))
+        if problems:
+            raise ParityError(
+                "\n  ".join(
+                    ["the exported model does not agree with the trained one:", *problems, "Nothing was written."]
+                )
+            )
+        unverified = [name for name, variant in variants.items() if not variant.passed]
+        if unverified:
+            say(
+                f"note: without evaluation rows {', '.join(unverified)} is unverified: written, but used only when asked for by name. Verify with --eval."
+            )
+
+        report.write(folder / "report.json")
+        (folder / "README.md").write_text(bundle_readme(replace(draft, variants=variants), report), encoding="utf-8")
+        write_manifest(folder, replace(draft, variants=variants, files=stored_files(folder)))
+    return report
+
+
+def _open(config: ExportConfig) -> Checkpoint:
+    if config.task is None:
+        return open_run(config.run)
+    layout = TrainConfig(
+        task=config.task, max_length=config.max_length, text_pair_column="text_pair" if config.pair else None
+    )
+    return open_foreign(config.run, config=layout)
+
+
+def _copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    for name in ("config.json", *TOKENIZER_FILES):
+        if (checkpoint.folder / name).is_file():
+            shutil.copy(checkpoint.folder / name, folder / name)
+
+
+def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
+    return Variant(
+        file=FILES[name],
+        precision=name.partition("-")[0],
+        inputs=inputs,
+        session_options={},
+        disabled_optimizers=("SkipLayerNormFusion",),  # its CPU kernel is slower than what it fuses (docs/LOG.md),
+        max_error=0.0,
+        passed=False,
+    )
+
+
+def _golden_error(classifier: Classifier, expected: list[Floats]) -> float:
+    """Find the largest difference from PyTorch on the golden texts, answered one at a time as PyTorch did."""
+    actual = [classifier.predict(text).logits for text in classifier.manifest.golden.texts]
+    return float(max(np.abs(e - a).max() for e, a in zip(expected, actual, strict=True)))
+
+
+def _gate_fp32(expected: list[Floats], actual: list[Floats], config: ExportConfig) -> list[str]:
+    worst = max(difference(e, a) for e, a in zip(expected, actual, strict=True))
+    if worst <= config.max_fp32_difference:
+        return []
+    return [
+        f"fp32 logits differ by {worst:.1e} on the evaluation rows; --max-fp32-difference is {config.max_fp32_difference:g}"
+    ]
+
+
+def _gate_int8(name: str, figures: RowFigures, report: Report, config: ExportConfig) -> list[str]:
+    problems, drop = [], report.reference - figures.metrics[report.metric]
+    if not figures.agreement >= config.min_agreement:
+        problems.append(
+            f"{name} agrees with PyTorch in {figures.agreement:.2%} of {figures.decisions} decisions; --min-agreement is {config.min_agreement:.2%}"
+        )
+    if not drop <= config.max_metric_drop:
+        problems.append(
+            f"{name} loses {drop:.4f} of {report.metric} ({report.reference:.4f} before); --max-metric-drop is {config.max_metric_drop:g}"
+        )
+    return [f"{problem}. Leave it out of --variants, or allow more" for problem in problems]
+
+
+def _size_of(folder: Path) -> int:
+    return (folder / "model.safetensors").stat().st_size

@@ -1,0 +1,158 @@
+"""What an export found: report.json, the bundle's README, and a table for the terminal."""
+
+import json
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime.bundle import Manifest
+from trainer.checkpoint import Checkpoint
+
+from .parity import RowFigures
+from .speed import Speed
+
+
+class Line(NamedTuple):
+    """One form of the model: "pytorch" or a variant."""
+
+    name: str
+    figures: RowFigures | None
+    speed: Speed | None
+    size_bytes: int
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Every figure of one export.
+
+    Attributes:
+        task: the model's task.
+        metric: the task's headline metric.
+        exporter: what traced the graph.
+        passes: nodes after each clean-up pass.
+        contract_difference: largest fp32 difference from PyTorch over all shapes and masks.
+        num_rows: evaluation rows.
+        lines: PyTorch first, then the variants.
+    """
+
+    task: str
+    metric: str
+    exporter: str
+    passes: dict[str, int]
+    contract_difference: float
+    num_rows: int
+    lines: list[Line] = field(default_factory=list)
+
+    @classmethod
+    def begin(
+        cls, checkpoint: Checkpoint, *, exporter: str, passes: dict[str, int], contract: float, num_rows: int
+    ) -> "Report":
+        """Start the report of a checkpoint's export."""
+        return cls(
+            task=checkpoint.config.task,
+            metric=checkpoint.objective.best_metric,
+            exporter=exporter,
+            passes=passes,
+            contract_difference=contract,
+            num_rows=num_rows,
+        )
+
+    def add(self, line: Line) -> None:
+        """Add a form of the model."""
+        self.lines.append(line)
+
+    @property
+    def reference(self) -> float:
+        """The metric PyTorch reaches."""
+        figures = self.lines[0].figures
+        assert figures is not None
+        return figures.metrics[self.metric]
+
+    def write(self, file: Path) -> None:
+        """Write report.json."""
+        lines = [
+            {
+                "name": line.name,
+                "size_bytes": line.size_bytes,
+                "rows": line.figures._asdict() if line.figures else None,
+                "speed": line.speed._asdict() if line.speed else None,
+            }
+            for line in self.lines
+        ]
+        values = {**vars(self), "lines": lines, "machine": {"processor": processor(), "system": platform.platform()}}
+        file.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    def table(self) -> str:
+        """Lay the figures out for people."""
+        rows = [
+            ("", self.metric, "agreement", "largest Δ", "size MB", "one text ms", "texts/s"),
+            *map(self._cells, self.lines),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        )
+
+    def _cells(self, line: Line) -> tuple[str, ...]:
+        figures, speed = line.figures, line.speed
+        return (
+            line.name,
+            f"{figures.metrics[self.metric]:.4f}" if figures else "–",
+            f"{figures.agreement:.2%}" if figures else "–",
+            f"{figures.max_difference:.1e}" if figures else "–",
+            f"{line.size_bytes / 1e6:.1f}",
+            f"{speed.latency_ms:.1f}" if speed else "–",
+            f"{speed.texts_per_s:,.0f}" if speed else "–",
+        )
+
+
+def bundle_readme(manifest: Manifest, report: Report) -> str:
+    """Write the model card that travels in the bundle; it holds no row of anybody's data."""
+    shown = ", ".join(manifest.labels[:30]) + (" …" if len(manifest.labels) > 30 else "")
+    example = '("first text", "second text")' if manifest.pair else '"some text"'
+    return f"""# A {manifest.task} model, as a portabert bundle
+
+Labels: {shown}
+
+    import runtime
+    classifier = runtime.load("this/folder")
+    print(classifier.predict({example}))
+
+Verified on {report.num_rows} evaluation rows when it was exported:
+
+```
+{report.table()}
+```
+
+`python -m runtime check this/folder` verifies a copy. Made by {", ".join(f"{name} {number}" for name, number in manifest.made_by.items())}.
+"""
+
+
+def versions(exporter: str) -> dict[str, str]:
+    """Name the programs that made a bundle and their versions."""
+    packages = ["portabert", "torch", "transformers", "tokenizers", "onnx", "onnxruntime"] + (
+        ["optimum"] if exporter == "optimum" else []
+    )
+    return {package: _version(package) for package in packages}
+
+
+def processor() -> str:
+    """Name the processor, as Linux knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the source tree may be used without installing it
+        return "not installed"

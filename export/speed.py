@@ -1,0 +1,75 @@
+"""Quick figures of speed for the report, all engines fed alike: batches sorted by length, the same threads. bench/ measures properly."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from runtime.batching import plan
+from runtime.encode import Encoded
+from runtime.model import Classifier
+from runtime.records import Record
+from runtime.threads import usable_threads
+
+from .parity import Floats, torch_logits
+
+MAX_TEXTS, REPEATS, LATENCY_TEXTS = 256, 3, 32
+
+
+class Speed(NamedTuple):
+    """Medians on this machine.
+
+    Attributes:
+        latency_ms: one text alone, a text of middle length.
+        texts_per_s: many texts at once.
+    """
+
+    latency_ms: float
+    texts_per_s: float
+
+
+def torch_logits_of_all(model: Any, encoded: Encoded, *, inputs: tuple[str, ...], pad_token_id: int) -> list[Floats]:
+    """Compute PyTorch's logits of all texts, in batches of like length."""
+    results: list[Floats] = [np.empty(0, dtype=np.float32)] * len(encoded.batch.lengths)
+    for indices in plan(encoded.batch.lengths):
+        for index, row in zip(
+            indices, torch_logits(model, encoded, indices, inputs=inputs, pad_token_id=pad_token_id), strict=True
+        ):
+            results[index] = row
+    return results
+
+
+def measure_torch(model: Any, encoded: Encoded, *, inputs: tuple[str, ...], pad_token_id: int) -> Speed:
+    """Time PyTorch's forward passes on encoded texts (tokenising not counted, which favours it)."""
+    torch.set_num_threads(usable_threads().number)
+    feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
+    few = np.arange(min(MAX_TEXTS, len(encoded.batch.lengths)))
+    part = Encoded(encoded.batch.take(few), encoded.truncated[few], None)
+    middle = np.array([int(np.argsort(part.batch.lengths)[len(few) // 2])])
+    return Speed(
+        _median_s(lambda: torch_logits(model, part, middle, **feed), LATENCY_TEXTS) * 1e3,
+        len(few) / _median_s(lambda: torch_logits_of_all(model, part, **feed), REPEATS),
+    )
+
+
+def measure_classifier(classifier: Classifier, records: Sequence[Record]) -> Speed:
+    """Time a bundle from text to answer."""
+    texts = [(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records[:MAX_TEXTS]]
+    middle = sorted(texts, key=lambda text: len(text if isinstance(text, str) else "".join(text)))[len(texts) // 2]
+    return Speed(
+        _median_s(lambda: classifier.predict(middle), LATENCY_TEXTS) * 1e3,
+        len(texts) / _median_s(lambda: classifier.predict(texts), REPEATS),
+    )
+
+
+def _median_s(run: Callable[[], object], repeats: int) -> float:
+    run()  # warm
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
