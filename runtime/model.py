@@ -89,8 +89,9 @@ class Classifier:
     max_batch_tokens: int
     _head: Head
 
-    @overload  # type: ignore[overload-overlap]  # mypy counts str as a Sequence[str]; the first overload wins, as at run time
-    def predict(self, texts: str | tuple[str, str] | Mapping[str, str]) -> Prediction: ...
+    # mypy counts a str as a Sequence[str] too; the first overload wins, as it does at run time.
+    @overload
+    def predict(self, texts: str | tuple[str, str] | Mapping[str, str]) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
     def predict(self, texts: Sequence[Text]) -> list[Prediction]: ...
@@ -152,7 +153,7 @@ class Classifier:
                 **decode(logits, self._head, token),
                 truncated=bool(truncated),
                 logits=logits,
-                _task=self.manifest.task,
+                task=self.manifest.task,
                 _head=self._head,
                 _tokens=token,
             )

@@ -35,6 +35,7 @@ class Prediction:
         value: regression: the number.
         entities: token: what was found, in the order of the text.
         truncated: whether the text was longer than the model takes, so that its end was not read.
+        task: the model's task.
         logits: what the model said: (C,), or (t, C) for a tagger.
     """
 
@@ -46,7 +47,7 @@ class Prediction:
     entities: tuple[Entity, ...] | None = None
     truncated: bool = False
     logits: Floats = field(repr=False, compare=False)
-    _task: str = field(repr=False)
+    task: str = field(repr=False)
     _head: Head = field(repr=False, compare=False)
     _tokens: Tokens | None = field(repr=False, compare=False)
 
@@ -56,9 +57,9 @@ class Prediction:
         Raises:
             InputError: the task has no probabilities a text (regression, token).
         """
-        activation = TASKS[self._task].activation
+        activation = TASKS[self.task].activation
         if self._tokens is not None or activation is identity:
-            raise InputError(f"a {self._task} answer has no probabilities by label.")
+            raise InputError(f"a {self.task} answer has no probabilities by label.")
         return dict(
             zip(self._head.labels, activation(self.logits / np.float32(self._head.temperature)).tolist(), strict=True)
         )
@@ -88,7 +89,7 @@ class Prediction:
             raise InputError(
                 f"function_to_apply must be one of {', '.join(ACTIVATIONS)}. Got {function_to_apply!r} instead."
             )
-        scores = (ACTIVATIONS[function_to_apply] if function_to_apply else TASKS[self._task].activation)(self.logits)
+        scores = (ACTIVATIONS[function_to_apply] if function_to_apply else TASKS[self.task].activation)(self.logits)
         best_first = np.argsort(-scores, kind="stable")[:top_k]
         items = [{"label": self._head.labels[index], "score": float(scores[index])} for index in best_first]
         return items[0] if top_k == 1 else items

@@ -37,6 +37,8 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
     """
     where = find_model(name)
     tokenizer = _tokenizer(where)
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # what it warns of is in our notes
     try:
         model, loading = getattr(transformers, objective.auto_model).from_pretrained(
             where,
@@ -52,6 +54,8 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
         raise ModelError(
             f"{where} cannot be loaded as {objective.auto_model}: {_first_line(exc)}. Give an encoder such as BERT or RoBERTa."
         ) from exc
+    finally:
+        transformers.logging.set_verbosity(verbosity)
     notes = _head_notes(where, model, loading)
     if tokenizer.pad_token is None:  # GPT-2 was trained without padding
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,0 +1,117 @@
+"""How long does one text take, alone, from string to answer, beside the ways people know?
+
+    python -m bench.latency --run RUN --bundle BUNDLE --texts FILE [--repeats 5] [--max-texts 300]
+
+Every peer of bench/peers.py LATENCY computes in a process of its own, in turn, in one run: the file's texts in their order, then texts of fixed
+numbers of tokens. Prints a table, then one JSON document as its last line.
+"""
+
+from typing import Any
+
+import numpy as np
+import tyro
+
+from bench.throughput import (
+    BenchConfig,
+    compare,
+    describe_peer,
+    describe_run,
+    finish,
+    open_bundle,
+    print_failures,
+    read_texts,
+    warn_of_load,
+)
+from bench.worker import Measured, Results
+from runtime.encode import Encoder
+
+TABLE = "bench.peers:LATENCY"
+REFERENCE = "optimum int8"
+MAX_TEXTS = 300
+FIXED_LENGTHS, TEXTS_A_LENGTH = (16, 32, 128), 20  # tokens, special ones counted
+
+
+def main() -> None:
+    """Run the program."""
+    config = tyro.cli(BenchConfig, prog="python -m bench.latency", description=__doc__)
+    all_texts = read_texts(config.texts, max_texts=None)
+    encoder = Encoder(config.bundle, max_length=open_bundle(config).max_length, pair=False, offsets=False)
+    cases = {"texts": read_texts(config.texts, max_texts=config.max_texts or MAX_TEXTS)}
+    cases |= {f"{length} tokens": texts_of_length(all_texts, length, encoder=encoder) for length in FIXED_LENGTHS}
+    load = warn_of_load()
+    results = compare(config, TABLE, cases=cases, alone=True)
+    document = {
+        "question": "latency",
+        **describe_run(config, results, load=load),
+        "reference": REFERENCE,
+        "cases": {case: _describe_case(texts, encoder) for case, texts in cases.items()},
+        "peers": {name: _figures(peer, results) for name, peer in results.measured.items()},
+    }
+    _print_table(document)
+    finish(document, config.output)
+
+
+def texts_of_length(texts: list[str], length: int, *, encoder: Encoder) -> list[str]:
+    """Give TEXTS_A_LENGTH texts of `length` tokens: real ones, and where there are too few, running words of the file cut to length."""
+    lengths = encoder.encode(texts).batch.lengths
+    chosen = [text for text, own in zip(texts, lengths, strict=True) if own == length][:TEXTS_A_LENGTH]
+    words = " ".join(texts).split()
+    while len(chosen) < TEXTS_A_LENGTH:
+        start = len(chosen) * len(words) // TEXTS_A_LENGTH
+        running = [words[(start + place) % len(words)] for place in range(length)]
+        prefixes = [" ".join(running[: place + 1]) for place in range(length)]
+        distances = np.abs(encoder.encode(prefixes).batch.lengths - length)
+        chosen.append(prefixes[int(distances.argmin())])
+    return chosen
+
+
+def _describe_case(texts: list[str], encoder: Encoder) -> dict[str, Any]:
+    lengths = encoder.encode(texts).batch.lengths
+    return {
+        "num_texts": len(texts),
+        "tokens_median": float(np.median(lengths)),
+        "tokens_least": int(lengths.min()),
+        "tokens_most": int(lengths.max()),
+    }
+
+
+def _figures(peer: Measured, results: Results) -> dict[str, Any]:
+    reference = results.measured.get(REFERENCE)
+    return {
+        **describe_peer(peer, results),
+        "cases": {
+            case: _case_figures(rounds, reference.rounds[case] if reference else None)
+            for case, rounds in peer.rounds.items()
+        },
+    }
+
+
+def _case_figures(rounds: list[list[float]], reference: list[list[float]] | None) -> dict[str, Any]:
+    """Sum up one case: `ratio` is how many times as fast as the reference, by the medians of each round."""
+    ratios = [
+        float(np.median(other) / np.median(own)) for own, other in zip(rounds, reference or rounds[:0], strict=False)
+    ]
+    return {
+        "median_ms": float(np.median(rounds)) * 1e3,
+        "p95_ms": float(np.percentile(rounds, 95)) * 1e3,
+        "ratio": float(np.median(ratios)) if ratios else None,
+        "ratios": ratios,
+        "seconds": [[round(seconds, 7) for seconds in row] for row in rounds],
+    }
+
+
+def _print_table(document: dict[str, Any]) -> None:
+    print(f"{'ms a text':30}" + "".join(f"{case + ': median':>20}{'p95':>8}{'×':>7}" for case in document["cases"]))
+    for name, peer in document["peers"].items():
+        cells = "".join(
+            f"{case['median_ms']:>20.2f}{case['p95_ms']:>8.2f}{'–' if case['ratio'] is None else format(case['ratio'], '.2f'):>7}"
+            for case in peer["cases"].values()
+        )
+        agreement = "" if peer["agreement"] is None else f"{peer['agreement']:>11.2%} agree"
+        print(f"{name:30}{cells}{agreement}")
+    print(f"×: times as fast as {REFERENCE}")
+    print_failures(document)
+
+
+if __name__ == "__main__":
+    main()

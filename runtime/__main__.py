@@ -1,0 +1,238 @@
+"""The command line of the runtime.
+
+python -m runtime predict bundles/demo "My parcel never came"
+python -m runtime score bundles/demo --input messages.csv --output scored.csv
+python -m runtime check bundles/demo
+python -m runtime info bundles/demo
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import tyro
+
+from .bundle import check_digests, read
+from .check import check_golden
+from .encode import Text
+from .entities import Entity
+from .errors import Error, InputError
+from .info import describe_bundle, describe_machine
+from .model import Classifier, load
+from .records import Columns
+from .score import answer, score_file
+from .tables import Layout
+from .tasks import TASKS, Prediction
+
+Bundle: TypeAlias = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How the model is run."""
+
+    engine: str = "auto"
+    """auto, ort-cpu or ort-cuda. auto: the first that runs here; `info` says which and why."""
+    variant: str = "auto"
+    """auto, or a variant of the bundle. auto: int8 where its accuracy gate passed, else fp32."""
+    threads: int | None = None
+    """Threads for the CPU. Not set: as many as this process really has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Engine):
+    """Answer texts from the command line, or from standard input: a text a line, or a JSON object with "text" (and "text_pair") a line."""
+
+    bundle: Bundle
+    """The bundle's folder."""
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """The texts; for a model of pairs two by two. None: read standard input."""
+    json: bool = False
+    """Print one JSON object a text instead of columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Engine):
+    """Answer every row of a file: all columns are kept, the answers are added."""
+
+    bundle: Bundle
+    """The bundle's folder."""
+    input: Path
+    """A .csv, .tsv, .jsonl or .parquet file."""
+    output: Path
+    """Where the answers go, in the format of the extension."""
+    overwrite: bool = False
+    """Replace an output that is there."""
+    text_column: str = "text"
+    """The column of the text."""
+    text_pair_column: str | None = None
+    """The column of the second text, for a model of pairs. Not set: text_pair."""
+    format: str | None = None
+    """csv, tsv, jsonl or parquet. Not set: by the input's extension."""
+    columns: tuple[str, ...] | None = None
+    """The names of the columns of a CSV or TSV file that has no header row."""
+    delimiter: str | None = None
+    """What separates cells. Not set: a comma in .csv, a tab in .tsv."""
+    quoting: bool | None = None
+    """Whether double quotes enclose cells. Not set: yes in .csv, no in .tsv."""
+    encoding: str = "utf-8"
+    """The encoding of a text file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Verify a bundle: every file's digest, and the answers to its fixed texts on this machine."""
+
+    bundle: Bundle
+    """The bundle's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Engine):
+    """Say what this machine has, and what would be used for a bundle and why."""
+
+    bundle: Annotated[Path | None, tyro.conf.Positional] = None
+    """The bundle's folder."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        verb = tyro.cli(Predict | Score | Check | Info, prog="python -m runtime", args=arguments)
+        return RUN[type(verb)](verb)
+    except Error as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+
+
+def _predict(verb: Predict) -> int:
+    classifier = _load(verb, verb.bundle)
+    show = _as_json if verb.json else _as_columns
+    if verb.texts:
+        texts = _argument_texts(verb.texts, pair=classifier.manifest.pair)
+        for text, prediction in zip(texts, classifier.predict(texts), strict=True):
+            print(show(text, prediction))
+        return 0
+    read: list[Text] = []
+    for prediction in classifier.stream(_noted(_input_texts(sys.stdin), read)):
+        print(show(read.pop(0), prediction), flush=True)
+    return 0
+
+
+def _score(verb: Score) -> int:
+    try:
+        from tqdm import tqdm
+    except ImportError as exc:
+        raise InputError("scoring files needs tqdm for its progress bar: pip install 'portabert[score]'") from exc
+    classifier = _load(verb, verb.bundle)
+    pair_column = verb.text_pair_column or ("text_pair" if classifier.manifest.pair else None)
+    with tqdm(unit="row", disable=None) as bar:
+        scored = score_file(
+            classifier,
+            verb.input,
+            verb.output,
+            columns=Columns(text=verb.text_column, text_pair=pair_column),
+            layout=Layout(
+                format=verb.format,
+                delimiter=verb.delimiter,
+                quoting=verb.quoting,
+                columns=verb.columns,
+                encoding=verb.encoding,
+            ),
+            overwrite=verb.overwrite,
+            on_progress=bar.update,
+        )
+    cut = f", {scored.num_truncated:,} of them cut to the model's length" if scored.num_truncated else ""
+    rate = scored.num_rows / max(scored.seconds, 1e-9)
+    print(f"{scored.num_rows:,} rows{cut}, {rate:,.0f} rows/s, in {verb.output}")
+    return 0
+
+
+def _check(verb: Check) -> int:
+    manifest = read(verb.bundle)
+    problems = check_digests(verb.bundle, manifest)
+    if not problems:  # a changed model is not opened
+        problems = check_golden(verb.bundle, manifest)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if not problems:
+        print(f"{verb.bundle}: {len(manifest.files)} files whole, {', '.join(manifest.variants)} answer as they should")
+    return 1 if problems else 0
+
+
+def _info(verb: Info) -> int:
+    lines = describe_machine(verb.threads)
+    if verb.bundle is not None:
+        lines += describe_bundle(_load(verb, verb.bundle))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+    return 0
+
+
+def _load(verb: Engine, bundle: Path) -> Classifier:
+    return load(bundle, engine=verb.engine, variant=verb.variant, threads=verb.threads)
+
+
+def _argument_texts(texts: tuple[str, ...], *, pair: bool) -> list[Text]:
+    if not pair:
+        return list(texts)
+    if len(texts) % 2:
+        raise InputError(f"this model compares two texts, so give them two by two. Got {len(texts)} instead.")
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _input_texts(lines: Iterable[str]) -> Iterator[Text]:
+    for number, line in enumerate(lines, start=1):
+        content = line.rstrip("\n")
+        if not content.strip():
+            continue
+        if not content.startswith("{"):
+            yield content
+            continue
+        try:
+            yield json.loads(content)
+        except json.JSONDecodeError as exc:
+            raise InputError(f"line {number} of standard input begins with '{{' and is not JSON: {exc}.") from exc
+
+
+def _noted(texts: Iterable[Text], read: list[Text]) -> Iterator[Text]:
+    for text in texts:
+        read.append(text)
+        yield text
+
+
+def _as_json(text: Text, prediction: Prediction) -> str:
+    named = text if isinstance(text, str | dict) else dict(zip(("text", "text_pair"), text, strict=True))
+    row = dict(named) if isinstance(named, dict) else {"text": named}
+    return json.dumps(row | answer(prediction), ensure_ascii=False)
+
+
+def _summary(prediction: Prediction) -> str:
+    """Put an answer on one line: fields parted by spaces."""
+    values = [getattr(prediction, field) for field in TASKS[prediction.task].columns.values()]
+    return "  ".join(_cell(value) for value in values) + ("  (cut)" if prediction.truncated else "")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, Entity):
+        return f"{value.label}:{value.text!r}"
+    return ", ".join(map(_cell, value)) or "–" if isinstance(value, tuple) else str(value)
+
+
+def _as_columns(text: Text, prediction: Prediction) -> str:
+    parts = text.values() if isinstance(text, dict) else (text,) if isinstance(text, str) else text
+    shown = " | ".join(parts)
+    return f"{_summary(prediction)}\t{shown}"
+
+
+RUN: dict[type, Callable[[Any], int]] = {Predict: _predict, Score: _score, Check: _check, Info: _info}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
