@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 FP32, INT8 = "model.onnx", "model_quantized.onnx"  # the names Optimum gives its files
 HAND_BATCH_TOKENS = 512  # as portabert's own batches, so that the graph and the code around it are what differs
@@ -24,7 +25,7 @@ class Job(NamedTuple):
     Attributes:
         run: the Hugging Face folder of the checkpoint.
         bundle: the folder that portabert exported from it.
-        work: a folder for files that peers make, one for each interpreter.
+        work: a folder for files that peers make.
         threads: threads to compute with.
         max_length: tokens to cut a text to.
     """
@@ -106,16 +107,18 @@ def _by_hand(job: Job, *, file: str) -> Model:
     tokenizer.enable_truncation(job.max_length)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
-    def many(texts: list[str]) -> list[str]:
-        labels = [""] * len(texts)
-        rows = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    def answer(encodings: list[Any]) -> list[str]:
+        labels = [""] * len(encodings)
+        rows = [encoding.ids for encoding in encodings]
         for indices, feeds in _rectangles(rows, pad_token_id=config["pad_token_id"]):
             (logits,) = session.run(None, {name: feeds[name] for name in names})
             for index, best in zip(indices, logits.argmax(axis=-1), strict=True):
                 labels[index] = config["id2label"][str(best)]
         return labels
 
-    return Model(many, lambda text: many([text])[0])
+    return Model(
+        lambda texts: answer(tokenizer.encode_batch_fast(texts)), lambda text: answer([tokenizer.encode(text)])[0]
+    )
 
 
 def _rectangles(rows: list[list[int]], *, pad_token_id: int) -> Iterator[tuple[list[int], dict[str, Any]]]:
@@ -183,7 +186,9 @@ def _session_options(threads: int) -> Any:
 
 def _optimum_files(job: Job) -> Path:
     """Give the folder of Optimum's own export; the first peer that asks makes it, in a process that is gone before anything is timed."""
-    folder = Path(job.work) / "optimum"
+    folder = (
+        Path(job.work) / f"optimum-{crc32(sys.prefix.encode()):08x}"
+    )  # another interpreter may have another Optimum
     if not folder.is_dir():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             pool.submit(_export_with_optimum, job.run, str(folder)).result()

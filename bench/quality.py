@@ -70,7 +70,7 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {split: _write_rows(folder / f"{split}.jsonl", read(config.data)) for split, read in recipe.splits.items()}
     sources = [f"--{split}={file}" for split, file in files.items() if split != "test"]
-    if not (run / "run.json").is_file():
+    if not _is_complete(run):
         resume = ["--resume"] if (run / "train_config.json").is_file() else []
         _python("trainer", *sources, f"--output={run}", f"--seed={seed}", *recipe.flags, *resume)
     # The gate is the evaluation split's; what is reported below is the test split's.
@@ -83,6 +83,11 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
         )
         + "\n"
     )
+
+
+def _is_complete(run: Path) -> bool:
+    file = run / "run.json"
+    return file.is_file() and bool(json.loads(file.read_text())["complete"])
 
 
 def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:

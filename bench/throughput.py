@@ -160,7 +160,7 @@ def _name_and_path(flag: str) -> tuple[str, str]:
     name, equals, path = flag.partition("=")
     if not (name and equals and path):
         raise SystemExit(f"error: --python must be NAME=PATH. Got {flag!r} instead.")
-    return name, path
+    return name, str(Path(path).expanduser().absolute())  # not resolved: an environment's python is a link
 
 
 def warn_of_load() -> float:
@@ -178,7 +178,8 @@ def describe_run(config: BenchConfig, results: Results, *, load: float) -> dict[
     """Say where and on what figures were taken; folders by name only."""
     return {
         "machine": describe_machine(),
-        "threads": usable_threads(config.threads).number,
+        "threads": results.threads,
+        "threads_after": usable_threads(config.threads).number,
         "load_before": load,
         "run": config.run.resolve().name,
         "bundle": config.bundle.resolve().name,
@@ -210,7 +211,11 @@ def _agreement(peer: Measured, reference: Measured | None) -> float | None:
 
 
 def print_failures(document: dict[str, Any]) -> None:
-    """Print what did not run, and what disturbed the others."""
+    """Print what did not run, and what makes the figures doubtful."""
+    if document["threads"] != document["threads_after"]:
+        print(
+            f"discard this run: threads went from {document['threads']} to {document['threads_after']} meanwhile (CPU affinity or quota)"
+        )
     for name, reason in document["failed"].items():
         print(f"{name:30} failed: {reason}")
     for name, peer in document["peers"].items():

@@ -70,10 +70,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Results:
-    """Peers by name, and why those that failed did."""
+    """Peers by name, why those that failed did, and the threads each computed with."""
 
     measured: dict[str, Measured]
     failed: dict[str, str]
+    threads: int
 
 
 def measure(
@@ -103,7 +104,7 @@ def measure(
             raise SystemExit(
                 f"error: no peer's name begins with {wanted!r}. There are: {', '.join(open_table(table))}."
             )
-    results = Results({}, {})
+    results = Results({}, {}, job.threads)
     workers: dict[str, Worker] = {}
     with ExitStack() as stack:
         for name, peer in peers.items():

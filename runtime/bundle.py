@@ -9,15 +9,17 @@ A bundle may come from anywhere and is not trusted: file names must stay inside 
 files or load code), nothing is unpickled. docs/bundle.md describes every field.
 """
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import BundleError, BundleTooNew, InputError
@@ -121,11 +123,11 @@ def read(path: Path) -> Manifest:
             f"{path} is not a bundle: it has no {MANIFEST}. Export the model again: python -m export RUN --output {path}"
         )
     try:
-        fields = json.loads(file.read_bytes().decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+        fields = json.loads(file.read_bytes().decode("utf-8"), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as exc:  # not UTF-8, not JSON, a number of thousands of digits, lists in lists
         raise BundleError(f"{file} is not valid JSON: {exc}. Export the model again.") from exc
     manifest = parse(fields, where=str(file))
-    _refuse(path, [problem for name, stored in manifest.files.items() for problem in _misplaced(path, name, stored)])
+    _refuse(path, _misplaced_files(path, manifest))
     return manifest
 
 
@@ -195,14 +197,18 @@ def writing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         InputError: `target` exists and `overwrite` is false, or it is something else than a bundle.
     """
+    shown, target = target, target.resolve()  # where `target` is a link, the folder it leads to is replaced
     recover(target)
     if target.exists():
         if not overwrite:
-            raise InputError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
+            raise InputError(f"{shown} exists already. Choose another --output, or replace it with --overwrite.")
         if not (target / MANIFEST).is_file():
-            raise InputError(f"{target} exists and is not a bundle; it will not be replaced. Choose another --output.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+            raise InputError(f"{shown} exists and is not a bundle; it will not be replaced. Choose another --output.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+    except OSError as exc:
+        raise InputError(f"{shown} cannot be made: {exc.strerror}. Choose another --output.") from exc
     fresh.chmod(0o755)  # mkdtemp makes folders only their owner can read
     try:
         yield fresh
@@ -212,16 +218,14 @@ def writing(target: Path, *, overwrite: bool) -> Iterator[Path]:
             target.rename(_aside(target))
         fresh.rename(target)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(_aside(target), ignore_errors=True)
+        recover(target)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write bundle.json, the last file of a bundle, after validating it as a reader would."""
     fields = json.loads(json.dumps(asdict(manifest), ensure_ascii=False))
-    parse(fields, where=str(folder / MANIFEST))
+    _refuse(folder, _misplaced_files(folder, parse(fields, where=str(folder / MANIFEST))))
     write_synced(folder / MANIFEST, json.dumps(fields, ensure_ascii=False, indent=1) + "\n")
-    read(folder)
 
 
 def write_synced(file: Path, text: str) -> None:
@@ -237,9 +241,11 @@ def write_synced(file: Path, text: str) -> None:
 def recover(target: Path) -> None:
     """Put right what a killed writer left beside `target`: bring back a bundle moved aside, remove unfinished ones."""
     aside = _aside(target)
-    if aside.exists() and not target.exists():
+    if (aside / MANIFEST).is_file() and not target.exists():
         aside.rename(target)
-    for left in [aside, *target.parent.glob(f".{target.name}.new-*")]:
+    with suppress(OSError):
+        (aside / MANIFEST).unlink()  # first, so that a kill during the removal leaves nothing to bring back
+    for left in [aside, *target.parent.glob(f".{glob.escape(target.name)}.new-*")]:
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -247,9 +253,21 @@ def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {repeated!r} stands twice in one object")
+    return values
+
+
+def _misplaced_files(path: Path, manifest: Manifest) -> list[str]:
+    return [problem for name, stored in manifest.files.items() for problem in _misplaced(path, name, stored)]
+
+
 def _misplaced(path: Path, name: str, stored: StoredFile) -> Iterator[str]:
     file = path / name
-    if file.is_symlink() or (file.parent != path and file.parent.is_symlink()):
+    if any((path / part).is_symlink() for part in (PurePosixPath(name), *PurePosixPath(name).parents[:-1])):
         yield f"{name} is a link, and a bundle holds none. Copy the file itself"
     elif not file.is_file():
         yield f"{name} is missing. Copy the whole folder, or export again"

@@ -161,7 +161,7 @@ class Encoder:
             unknown = set(text) - {"text", "text_pair"}
             if unknown or "text" not in text:
                 raise InputError(
-                    f'text {index} must be {{"text": …}} or {{"text": …, "text_pair": …}}. Got keys {sorted(text)} instead.'
+                    f'text {index} must be {{"text": …}} or {{"text": …, "text_pair": …}}. Got keys {list(text)} instead.'
                 )
             text = (text["text"], text["text_pair"]) if "text_pair" in text else text["text"]
         if self._pair:

@@ -95,11 +95,7 @@ def pipeline_entities(
     if choose is not None:
         pieces = [_word(group, choose, encoder, labels) for group in _words(pieces)]
     if strategy == "none":
-        items = [
-            {key: getattr(piece, key) for key in ("entity", "score", "index", "word", "start", "end")}
-            for piece in pieces
-        ]
-        return [item for item in items if item["entity"] != "O"]
+        return [_item(piece) for piece in pieces if piece.entity != "O"]
     groups = [_group(group, encoder) for group in _runs(pieces)]
     return [group for group in groups if group["entity_group"] != "O"]
 
@@ -127,7 +123,7 @@ def _pieces(logits: Floats, tokens: Tokens, encoder: Encoder, labels: tuple[str,
 def _item(piece: _Piece) -> dict[str, Any]:
     return {
         "entity": piece.entity,
-        "score": piece.score,
+        "score": float(piece.score),
         "index": piece.position,
         "word": piece.word,
         "start": piece.start,
@@ -170,7 +166,7 @@ def _runs(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
 def _group(group: Sequence[_Piece], encoder: Encoder) -> dict[str, Any]:
     return {
         "entity_group": group[0].entity.split("-", 1)[-1],
-        "score": np.mean([piece.score for piece in group]),
+        "score": float(np.mean([piece.score for piece in group])),
         "word": encoder.join_tokens([piece.word for piece in group]),
         "start": group[0].start,
         "end": group[-1].end,

@@ -3,8 +3,8 @@
 A field is a function from a JSON value to a Python value that raises `Wrong` with what it must be.
 """
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -22,6 +22,8 @@ DISABLED_OPTIMIZERS = frozenset(
 )
 TASK_NAMES = ("single-label", "multi-label", "regression", "token")  # tests hold them equal to TASKS
 REQUIRED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
+MAX_INTEGER = 2**31 - 1  # token ids and lengths; what engines and tokenizers take ends not far above
+MAX_PATH_LENGTH = 200  # every file system takes that
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -89,9 +91,9 @@ def _golden_problems(values: Mapping[str, Any]) -> list[str]:
                 f"'golden.texts' {index} must be {'a pair' if values['pair'] else 'a string'}. Got {_shown(text)} instead"
             )
         rows = row if values["task"] == "token" else (row,)
-        if values["task"] == "token" and len(rows) != len(ids):
+        if values["task"] == "token" and isinstance(row, tuple) and len(row) != len(ids):
             problems.append(f"'golden.logits' {index} must have one row a token, {len(ids)}. Got {len(rows)} instead")
-        if any(
+        if not isinstance(rows, tuple) or any(
             not isinstance(numbers, tuple) or len(numbers) != width or not all(map(_is_number, numbers))
             for numbers in rows
         ):
@@ -134,13 +136,15 @@ def _list(item: Field, what: str, holds: Callable[[tuple[Any, ...]], bool] = lam
     def read(reader: Reader, value: Any, at: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise Wrong(what)
-        try:
-            items = tuple(item(reader, element, at) for element in value)
-        except Wrong:
-            raise Wrong(what) from None
-        if not holds(items):
+        items = []
+        for element in value:
+            try:
+                items.append(item(reader, element, at))
+            except Wrong:
+                raise Wrong(f"{what}; {_shown(element)} is not") from None
+        if not holds(tuple(items)):
             raise Wrong(what)
-        return items
+        return tuple(items)
 
     return read
 
@@ -172,23 +176,31 @@ def _session_options(reader: Reader, value: Any, at: str) -> dict[str, str]:
         allowed = SESSION_OPTIONS.get(name)
         if allowed is None:
             raise Wrong(f"an object with keys among {sorted(SESSION_OPTIONS)}; {name!r} is not allowed in a bundle")
-        if setting not in allowed:
+        if not isinstance(setting, str) or setting not in allowed:
             raise Wrong(f"an object in which {name!r} is one of {sorted(allowed)}")
     return dict(value)
 
 
 def _text(reader: Reader, value: Any, at: str) -> str | tuple[str, str]:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
+    if _is_text(value):
+        return str(value)
+    if isinstance(value, list) and len(value) == 2 and all(map(_is_text, value)):
         return (value[0], value[1])
     raise Wrong("a string or a pair of strings")
 
 
 def _numbers(reader: Reader, value: Any, at: str) -> Any:
-    """Freeze nested lists; their shape is checked where the task is known."""
+    """Freeze numbers, or lists of them; their shape is checked where the task is known."""
     if isinstance(value, list):
-        return tuple(_numbers(reader, item, at) for item in value)
+        return tuple(_frozen(item) if isinstance(item, list) else _finite(item) for item in value)
+    return _finite(value)
+
+
+def _frozen(row: list[Any]) -> tuple[float, ...]:
+    return tuple(map(_finite, row))
+
+
+def _finite(value: Any) -> float:
     if not _is_number(value):
         raise Wrong("finite numbers")
     return float(value)
@@ -197,13 +209,20 @@ def _numbers(reader: Reader, value: Any, at: str) -> Any:
 def is_plain_path(name: str) -> bool:
     """Whether a path stays inside the bundle on every system: relative, forward slashes, ordinary characters, no "..", no hidden parts."""
     return (
-        bool(re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._+-]*/)*[A-Za-z0-9_][A-Za-z0-9._+-]*", name))
+        len(name) <= MAX_PATH_LENGTH
+        and bool(re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._+-]*/)*[A-Za-z0-9_][A-Za-z0-9._+-]*", name))
         and ".." not in PurePosixPath(name).parts
     )
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that a float can hold; NaN is none, nor is an integer of 400 digits."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a string of whole characters; JSON can spell half of one, which no file and no terminal takes."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
 
 def _shown(value: object) -> str:
@@ -211,9 +230,10 @@ def _shown(value: object) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
-_positive = _exactly(int, "a positive integer", lambda value: value > 0)
+_positive = _exactly(int, f"an integer from 1 to {MAX_INTEGER}", lambda value: 0 < value <= MAX_INTEGER)
+_token_id = _exactly(int, f"an integer from 0 to {MAX_INTEGER}", lambda value: 0 <= value <= MAX_INTEGER)
 _natural = _exactly(int, "an integer of 0 or more", lambda value: value >= 0)
-_label = _exactly(str, "a non-empty string", bool)
+_label = _exactly(str, "a non-empty string", lambda value: bool(value) and _is_text(value))
 _plain_path = _exactly(
     str, "a plain relative path inside the bundle (no '..', no drive, no leading '/')", is_plain_path
 )
@@ -238,8 +258,8 @@ VARIANT: dict[str, Field] = {
     "passed": _exactly(bool, "true or false"),
 }
 GOLDEN: dict[str, Field] = {
-    "texts": _list(_text, "a list of texts or of pairs of texts"),
-    "input_ids": _list(_list(_natural, "lists of token ids", bool), "a list of lists of token ids"),
+    "texts": _list(_text, "a non-empty list of texts or of pairs of texts", bool),
+    "input_ids": _list(_list(_token_id, "lists of token ids", bool), "a list of non-empty lists of token ids"),
     "logits": _list(_numbers, "a list of lists of finite numbers"),
 }
 FIELDS: dict[str, Field] = {
@@ -248,9 +268,9 @@ FIELDS: dict[str, Field] = {
     "labels": _list(_label, "a non-empty list of different strings", lambda items: 0 < len(items) == len(set(items))),
     "pair": _exactly(bool, "true or false"),
     "max_length": _positive,
-    "pad_token_id": _natural,
+    "pad_token_id": _token_id,
     "thresholds": _nullable(
-        _list(_number("probability", lambda value: 0 <= value <= 1), "null or a list of probabilities")
+        _list(_number("a probability", lambda value: 0 <= value <= 1), "null or a list of probabilities")
     ),
     "temperature": _number("a number above 0", lambda value: value > 0),
     "variants": _mapping(

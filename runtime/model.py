@@ -13,7 +13,7 @@ from .batching import MAX_BATCH_TOKENS, plan
 from .bundle import Manifest, check_digests, read
 from .encode import Encoded, Encoder, Text
 from .engines import Engine, Opened, open_engine
-from .errors import BundleError
+from .errors import BundleError, InputError
 from .tasks import TASKS, Floats, Head, Prediction
 from .threads import usable_threads
 
@@ -33,7 +33,7 @@ def load(
 
     Args:
         path: the bundle's folder.
-        engine: "auto", the name of an engine (`runtime.ENGINES`), or an engine of your own.
+        engine: "auto", the name of an engine (`runtime.ENGINES`), or an engine of your own, for which variant and threads have no meaning.
         variant: "auto" (int8 where its accuracy gate passed, else fp32) or the name of a variant.
         threads: threads the engine may use; None for as many as this process really has.
         max_batch_tokens: the most tokens computed at once, padding counted; bounds memory.
@@ -66,6 +66,10 @@ def open_classifier(
     if isinstance(engine, str):
         opened = open_engine(
             engine, path=path, manifest=manifest, variant=variant, threads=usable_threads(threads).number
+        )
+    elif variant != "auto" or threads is not None:
+        raise InputError(
+            f"variant and threads are for engines that are opened by name; leave them out. Got variant={variant!r}, threads={threads!r} instead."
         )
     else:
         opened = Opened(engine, "custom", variant, "given")
@@ -110,7 +114,9 @@ class Classifier:
         """
         if isinstance(texts, (str, tuple, Mapping)):
             return self._predict([cast(Text, texts)], position=0)[0]
-        return self._predict(texts, position=0)
+        if not isinstance(texts, Iterable):
+            raise InputError(f"texts must be a text or a list of texts. Got {texts!r} instead.")
+        return self._predict(list(texts), position=0)
 
     def stream(self, texts: Iterable[Text], *, chunk: int = STREAM_CHUNK) -> Iterator[Prediction]:
         """Answer any number of texts in bounded memory, in order.
@@ -145,7 +151,7 @@ class Classifier:
             return []
         encoded = self.encode(texts, position=position)
         if encoded.truncated.any():
-            self._warn_truncated(int(encoded.truncated.sum()), len(texts))
+            self._warn_truncated()
         tokens = encoded.tokens or (None,) * len(texts)
         decode = TASKS[self.manifest.task].decode
         return [
@@ -160,10 +166,9 @@ class Classifier:
             for logits, truncated, token in zip(self.logits(encoded), encoded.truncated, tokens, strict=True)
         ]
 
-    def _warn_truncated(self, num_truncated: int, num_texts: int) -> None:
-        # Python's warning filter shows this once a program, not once a call.
+    def _warn_truncated(self) -> None:
+        # Python's warning filter shows a message once for each line that calls; a count would make every message a new one.
         warnings.warn(
-            f"texts longer than {self.manifest.max_length} tokens were cut to their beginning ({num_truncated} of these {num_texts}); "
-            "each such answer has truncated=True",
+            f"texts longer than {self.manifest.max_length} tokens were cut; each such answer has truncated=True",
             stacklevel=4,
         )

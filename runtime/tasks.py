@@ -150,6 +150,7 @@ class Task:
         activation: what turns logits into scores.
         target: the field of a `Record` that holds the truth; a key of `records.TARGETS`.
         per_token: whether the model labels tokens.
+        thresholds: whether each label has a threshold of its own.
         columns: what scoring a file adds to it, and the field of the Prediction each comes from.
     """
 
@@ -157,6 +158,7 @@ class Task:
     activation: Callable[[Floats], Floats]
     target: str
     per_token: bool
+    thresholds: bool
     columns: dict[str, str]
 
 
@@ -166,6 +168,7 @@ TASKS: dict[str, Task] = {
         activation=softmax,
         target="label",
         per_token=False,
+        thresholds=False,
         columns={"predicted_label": "label", "predicted_score": "score"},
     ),
     "multi-label": Task(
@@ -173,6 +176,7 @@ TASKS: dict[str, Task] = {
         activation=sigmoid,
         target="labels",
         per_token=False,
+        thresholds=True,
         columns={"predicted_labels": "labels", "predicted_scores": "scores"},
     ),
     "regression": Task(
@@ -180,6 +184,7 @@ TASKS: dict[str, Task] = {
         activation=identity,
         target="score",
         per_token=False,
+        thresholds=False,
         columns={"predicted_value": "value"},
     ),
     "token": Task(
@@ -187,6 +192,7 @@ TASKS: dict[str, Task] = {
         activation=softmax,
         target="spans",
         per_token=True,
+        thresholds=False,
         columns={"predicted_entities": "entities"},
     ),
 }

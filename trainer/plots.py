@@ -5,6 +5,7 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ SHARP, COARSE = 192, 128  # dots per inch; a matrix of many labels is large enou
 ERRORS = frozenset({"rmse"})  # measured in the unit of the scores, so they need an axis of their own
 LONGEST_NAME = 24  # characters of a label on an axis
 MATRIX_INCHES, SMALLEST_CELL, LARGEST_CELL = 5.2, 0.11, 0.9  # 0.11 inches hold a line of 6 pt
+SMALL_CELL = 0.15  # inches; above some 35 labels a matrix is so large that its foot is far from its head
 SMALLEST_COUNT = 6.0  # points; smaller counts are left out, the colours remain
 # DejaVu Sans comes with matplotlib; it has no Chinese, Japanese or Korean, so the first of these that is installed steps in.
 WIDER_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "Arial Unicode MS")
@@ -84,7 +86,9 @@ def plot_confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Pict
     """Draw a confusion matrix (C, C), truth by prediction: colours are shares of a row, numbers are counts where they have room."""
     names = [_shorten(label) for label in labels]
     cell = min(LARGEST_CELL, max(SMALLEST_CELL, MATRIX_INCHES / len(names)))
-    return _render(lambda theme: _draw_confusion(counts, names, cell, theme), dots=SHARP if cell > 0.2 else COARSE)
+    return _render(
+        lambda theme: _draw_confusion(counts, names, cell, theme), dots=COARSE if cell < SMALL_CELL else SHARP
+    )
 
 
 def _curve(lines: Sequence[dict[str, Any]], *path: str) -> tuple[list[int], list[float]]:
@@ -108,6 +112,7 @@ def _draw_curves(panels: Sequence[Panel], best_step: int | None, width: float, t
             axes.axvline(best_step, color=theme.muted, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     bottom = grid[-1, 0]
     bottom.set_xlabel("step")
+    bottom.set_xlim(left=0)  # a single step has no span to draw an axis from
     bottom.xaxis.set_major_locator(MaxNLocator(nbins=max(3, round(width)), integer=True, steps=[1, 2, 5, 10]))
     bottom.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     if best_step is not None:
@@ -116,7 +121,7 @@ def _draw_curves(panels: Sequence[Panel], best_step: int | None, width: float, t
 
 
 def _draw_panel(axes: "Axes", panel: Panel, theme: Theme) -> None:
-    styles = zip(theme.series, "os^", strict=True)
+    styles = cycle(zip(theme.series, "os^", strict=True))
     for (name, (steps, values)), (color, marker) in zip(panel.curves.items(), styles, strict=False):
         few = len(steps) <= 30  # more would hide the line
         axes.plot(
@@ -157,6 +162,7 @@ def _name_best_step(axes: "Axes", best_step: int, theme: Theme) -> None:
         ha="right" if late else "left",
         va="top",
         color=theme.muted,
+        bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 1.5},  # no grid line strikes it through
     )
 
 
@@ -197,7 +203,7 @@ def _name_cells(axes: "Axes", names: Sequence[str], cell: float) -> None:
     middles = np.arange(len(names)) + 0.5
     axes.set_yticks(middles, names, **text)
     axes.set_xticks(middles, names, **text, **(slanted if cell > 0.4 else {"rotation": 90}))
-    axes.tick_params(labeltop=cell <= 0.2)  # the foot of a large matrix is far from its head
+    axes.tick_params(labeltop=cell < SMALL_CELL)
 
 
 def _ink_on(color: Sequence[float]) -> str:

