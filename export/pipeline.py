@@ -104,6 +104,10 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             if records
             else None
         )
+        if encoded and encoded.truncated.any():
+            say(
+                f"note: {int(encoded.truncated.sum())} of {len(records or [])} evaluation rows are cut at {checkpoint.max_length} tokens"
+            )
         expected = torch_logits_of_all(model, encoded, **feed) if encoded else []
         report = Report.begin(
             checkpoint, exporter=exporter, passes=passes, contract=contract, num_rows=len(records or [])

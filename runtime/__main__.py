@@ -7,6 +7,7 @@ python -m runtime info bundles/demo
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -102,9 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
         verb = tyro.cli(Predict | Score | Check | Info, prog="python -m runtime", args=arguments)
-        return RUN[type(verb)](verb)
+        code = RUN[type(verb)](verb)
+        sys.stdout.flush()
+        return code
     except Error as exc:
         print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader has gone (`| head`); without this, Python would try to flush once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -117,7 +123,7 @@ def _predict(verb: Predict) -> int:
             print(show(text, prediction))
         return 0
     read: list[Text] = []
-    for prediction in classifier.stream(_noted(_input_texts(sys.stdin), read)):
+    for prediction in classifier.stream(_noted(_input_texts(sys.stdin.buffer), read)):
         print(show(read.pop(0), prediction), flush=True)
     return 0
 
@@ -185,9 +191,12 @@ def _argument_texts(texts: tuple[str, ...], *, pair: bool) -> list[Text]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _input_texts(lines: Iterable[str]) -> Iterator[Text]:
+def _input_texts(lines: Iterable[bytes]) -> Iterator[Text]:
     for number, line in enumerate(lines, start=1):
-        content = line.rstrip("\n")
+        try:
+            content = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as exc:
+            raise InputError(f"line {number} of standard input is not UTF-8: {exc}.") from exc
         if not content.strip():
             continue
         if not content.startswith("{"):

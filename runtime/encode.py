@@ -118,15 +118,18 @@ class Encoder:
             position: added to a text's index in messages, where `texts` is a chunk of something longer.
 
         Raises:
-            InputError: not a text, a pair where the model takes none (or the reverse), or a text without a single token.
+            InputError: not a text, a pair where the model takes none (or the reverse), half a surrogate pair, or a text without a single token.
         """
         inputs = [self._input(text, position + index) for index, text in enumerate(texts)]
-        if len(inputs) == 1:  # no hop through the thread pool
-            encodings = [_encode_one(self._tokenizer, inputs[0])]
-        elif self._offsets:
-            encodings = self._tokenizer.encode_batch(inputs)
-        else:
-            encodings = self._tokenizer.encode_batch_fast(inputs)
+        try:
+            encodings = self._encode(inputs)
+        except TypeError as exc:
+            halves = [position + index for index, text in enumerate(inputs) if not _is_unicode(text)]
+            if not halves:
+                raise
+            raise InputError(
+                f"text {halves[0]} holds half a surrogate pair, which no UTF-8 text can: {_shown(inputs[halves[0] - position])}."
+            ) from exc
         lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
         if not lengths.all():
             raise InputError(
@@ -156,6 +159,12 @@ class Encoder:
         """Whether the vocabulary marks word continuations ("##"), as transformers' pipeline asks."""
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
+    def _encode(self, inputs: list[str | tuple[str, str]]) -> list[Any]:
+        if len(inputs) == 1:  # no hop through the thread pool
+            return [_encode_one(self._tokenizer, inputs[0])]
+        batch = self._tokenizer.encode_batch if self._offsets else self._tokenizer.encode_batch_fast
+        return list(batch(inputs))
+
     def _input(self, text: Text, index: int) -> str | tuple[str, str]:
         if isinstance(text, Mapping):
             unknown = set(text) - {"text", "text_pair"}
@@ -179,6 +188,14 @@ class Encoder:
 
 def _encode_one(tokenizer: Any, text: str | tuple[str, str]) -> Any:
     return tokenizer.encode(*text) if isinstance(text, tuple) else tokenizer.encode(text)
+
+
+def _is_unicode(text: str | tuple[str, str]) -> bool:
+    try:
+        "".join(text).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tokens(encoding: Any, text: str | tuple[str, str]) -> Tokens:

@@ -9,18 +9,22 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
 
+from .entities import Entity
 from .errors import InputError
 from .model import STREAM_CHUNK, Classifier
 from .records import Columns, check_columns, to_records
-from .tables import DataError, Layout, Problem, Row, column_names, format_of, read_table
+from .tables import FORMATS, DataError, Layout, Problem, Row, column_names, format_of, read_table
 from .tasks import TASKS, Prediction
 
 Values: TypeAlias = dict[str, Any]
+Scorable: TypeAlias = tuple[Row, str | tuple[str, str]]  # a row and its text
 Writer: TypeAlias = Callable[[list[Values]], None]
 
 
@@ -47,7 +51,7 @@ def score_file(
     Args:
         classifier: a loaded bundle.
         source: CSV, TSV, JSON lines or Parquet.
-        target: written in the format of its extension; with the source's delimiter and quoting where both are CSV or TSV.
+        target: written in the format of its extension; with the source's delimiter and quoting where the formats are the same.
         columns: which columns hold the texts.
         layout: how the source is laid out.
         overwrite: replace a target that is there.
@@ -57,22 +61,22 @@ def score_file(
         InputError: a file cannot be used, or a column that would be added exists already.
         DataError: rows that cannot be read; nothing is written.
     """
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
     if target.resolve() == source.resolve():
         raise InputError(f"--output and --input are the same file, {source}. Choose another --output.")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
+    form = _form_of(target)
     names = column_names(source, layout)
+    if not names:
+        raise DataError([Problem(str(source), None, "has no rows")])
     check_columns(names, path=str(source), target=None, columns=columns)
-    added = [*TASKS[classifier.manifest.task].columns, "truncated"]
-    clashing = [name for name in added if name in names]
-    if clashing:
-        raise InputError(
-            f"{source} has columns named as the answers would be: {', '.join(clashing)}. Rename or drop them."
-        )
+    added = (*TASKS[classifier.manifest.task].columns, "truncated")
+    _check_clash(str(source), names, added)
     started, num_rows, num_truncated = time.perf_counter(), 0, 0
     with _published(target) as temporary, ExitStack() as stack:
-        write = stack.enter_context(WRITERS[format_of(target, Layout())](temporary, [*names, *added], layout))
+        write = stack.enter_context(form.open(temporary, (*names, *added), source, layout))
         for rows in _chunks(source, columns=columns, layout=layout):
+            _check_rows(source, rows, names, added, ragged=form.ragged)
             predictions = classifier.predict([text for _, text in rows])
             write([{**row.values, **answer(p)} for (row, _), p in zip(rows, predictions, strict=True)])
             num_rows += len(rows)
@@ -81,27 +85,63 @@ def score_file(
     return Scored(num_rows, num_truncated, time.perf_counter() - started)
 
 
-def _chunks(source: Path, *, columns: Columns, layout: Layout) -> Iterator[list[tuple[Row, str | tuple[str, str]]]]:
-    """Read rows and their texts, a chunk at a time; the first chunk with a problem ends the run with all of its problems."""
+def _form_of(target: Path) -> "_Form":
+    by_suffix = {suffix: form for name, form in WRITERS.items() for suffix in FORMATS[name].suffixes}
+    if target.suffix.lower() not in by_suffix:
+        raise InputError(f"{target}: answers are written as {', '.join(by_suffix)}. Got {target.suffix!r} instead.")
+    return by_suffix[target.suffix.lower()]
+
+
+def _chunks(source: Path, *, columns: Columns, layout: Layout) -> Iterator[list[Scorable]]:
+    """Read rows and their texts, a chunk at a time; after the first problem the rest is read for its problems alone, which end the run together."""
     problems: list[Problem] = []
-    held: list[Row] = []
+    current: list[Row] = []
 
     def noted() -> Iterator[Row]:
         for row in read_table(source, layout=layout, problems=problems):
-            held.append(row)
+            current[:] = [row]
             yield row
 
-    chunk: list[tuple[Row, str | tuple[str, str]]] = []
+    num_rows = 0
+    chunk: list[Scorable] = []
     for record in to_records(noted(), path=str(source), target=None, columns=columns, problems=problems):
-        chunk.append((held[-1], record.text if record.text_pair is None else (record.text, record.text_pair)))
-        if len(chunk) == STREAM_CHUNK and not problems:
+        if problems:
+            chunk.clear()
+            continue
+        chunk.append((current[0], record.text if record.text_pair is None else (record.text, record.text_pair)))
+        num_rows += 1
+        if len(chunk) == STREAM_CHUNK:
             yield chunk
             chunk = []
-            held.clear()
+    if not num_rows and not problems:
+        problems.append(Problem(str(source), None, "has no rows"))
     if problems:
         raise DataError(problems)
     if chunk:
         yield chunk
+
+
+def _check_clash(where: str, names: Iterable[str], added: tuple[str, ...]) -> None:
+    clashing = [name for name in added if name in names]
+    if clashing:
+        raise InputError(
+            f"{where} has columns named as the answers would be: {', '.join(clashing)}. Rename or drop them."
+        )
+
+
+def _check_rows(
+    source: Path, rows: list[Scorable], names: tuple[str, ...], added: tuple[str, ...], *, ragged: bool
+) -> None:
+    """Refuse what later rows have and the first had not (JSON lines alone): an answer's name, or a column the target has no place for."""
+    known = frozenset(names)
+    for row, _ in rows:
+        more = [name for name in row.values if name not in known]
+        if more:
+            _check_clash(f"{source}:{row.line}:", more, added)
+        if more and not ragged:
+            raise InputError(
+                f"{source}:{row.line}: has the columns {', '.join(more)}, which the first row lacks. Write .jsonl, which keeps them."
+            )
 
 
 def answer(prediction: Prediction) -> Values:
@@ -112,12 +152,11 @@ def answer(prediction: Prediction) -> Values:
     }
 
 
-def _cells(values: Values) -> Values:
-    """Write lists and truth values as JSON, for files whose cells hold text alone."""
-    return {
-        name: json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else value
-        for name, value in values.items()
-    }
+def _cell(value: Any) -> Any:
+    """Write lists, objects and truth values as JSON, for files whose cells hold text alone."""
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict | bool) else value
 
 
 def _plain(value: Any) -> Any:
@@ -136,63 +175,96 @@ def _published(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(target)
+    except OSError as exc:
+        raise InputError(f"{target}: cannot be written: {exc.strerror or exc}") from exc
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _delimited(file: Path, names: list[str], layout: Layout) -> Iterator[Writer]:
-    tabs = file.name.removesuffix(".tmp").rpartition(".")[0].endswith(".tsv")
+def _delimited(
+    file: Path, names: tuple[str, ...], source: Path, layout: Layout, *, form: str, delimiter: str, quoting: bool
+) -> Iterator[Writer]:
+    if format_of(source, layout) == form:
+        delimiter = (layout.delimiter or delimiter).replace("\\t", "\t")  # as tables.py reads it
+        quoting = quoting if layout.quoting is None else layout.quoting
     with file.open("w", encoding="utf-8", newline="") as stream:
-        if tabs:
-            writer: Any = csv.writer(
-                stream, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, escapechar=None, lineterminator="\n"
-            )
-        else:
-            writer = csv.writer(stream, delimiter=layout.delimiter or ",", lineterminator="\n")
-        writer.writerow(names)
+        # csv quotes the characters of its line end; lines end in \n all the same, but a lone \r must be quoted to be read back.
+        lines = SimpleNamespace(write=lambda line: stream.write(line.removesuffix("\r\n") + "\n"))
+        options: dict[str, Any] = {} if quoting else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+        writer = csv.writer(lines, delimiter=delimiter, lineterminator="\r\n", **options)
 
         def write(rows: list[Values]) -> None:
             try:
-                writer.writerows(
-                    [["" if row.get(name) is None else row[name] for name in names] for row in map(_cells, rows)]
-                )
+                writer.writerows([[_cell(row.get(name)) for name in names] for row in rows])
             except csv.Error as exc:
                 raise InputError(
-                    "a text holds a tab or line break, which .tsv cannot: write .csv, .jsonl or .parquet instead."
+                    f"a text holds {delimiter!r} or a line break, which a .{form} file without quotes cannot: write .jsonl or .parquet instead."
                 ) from exc
 
+        write([dict(zip(names, names, strict=True))])
         yield write
 
 
 @contextmanager
-def _json_lines(file: Path, names: list[str], layout: Layout) -> Iterator[Writer]:
+def _json_lines(file: Path, names: tuple[str, ...], source: Path, layout: Layout) -> Iterator[Writer]:
     with file.open("w", encoding="utf-8", newline="\n") as stream:
         yield lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
 
 
 @contextmanager
-def _parquet(file: Path, names: list[str], layout: Layout) -> Iterator[Writer]:
+def _parquet(file: Path, names: tuple[str, ...], source: Path, layout: Layout) -> Iterator[Writer]:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as exc:
         raise InputError("Parquet files need pyarrow: pip install 'portabert[score]'") from exc
+    given = pyarrow.parquet.read_schema(source) if format_of(source, layout) == "parquet" else pyarrow.schema([])
+    types = dict(zip(given.names, given.types, strict=True))
+    types |= {name: pyarrow.infer_type([value]) for name, value in SAMPLES.items()}
     with ExitStack() as stack:
         writers: list[Any] = []
 
         def write(rows: list[Values]) -> None:
-            table = pyarrow.Table.from_pylist(rows, schema=writers[0].schema if writers else None)
-            if not writers:  # the first chunk's types hold for the file
-                writers.append(stack.enter_context(pyarrow.parquet.ParquetWriter(file, table.schema)))
-            writers[0].write_table(table)
+            try:
+                if not writers:  # where nothing else says a column's type, the first chunk does
+                    found = {
+                        name: types.get(name) or pyarrow.infer_type([row.get(name) for row in rows]) for name in names
+                    }
+                    schema = pyarrow.schema(found.items())
+                    writers.append(stack.enter_context(pyarrow.parquet.ParquetWriter(file, schema)))
+                writers[0].write_table(pyarrow.Table.from_pylist(rows, schema=writers[0].schema))
+            except pyarrow.ArrowException as exc:
+                raise InputError(
+                    f"{exc}. A Parquet column has one type, which its first {STREAM_CHUNK:,} rows decide: write .jsonl instead."
+                ) from exc
 
         yield write
 
 
-WRITERS: dict[str, Callable[[Path, list[str], Layout], AbstractContextManager[Writer]]] = {
-    "csv": _delimited,
-    "tsv": _delimited,
-    "jsonl": _json_lines,
-    "parquet": _parquet,
+class _Form(NamedTuple):
+    """How a format is written, and whether its rows may differ in their columns."""
+
+    open: Callable[[Path, tuple[str, ...], Path, Layout], AbstractContextManager[Writer]]
+    ragged: bool
+
+
+WRITERS: dict[str, _Form] = {
+    "csv": _Form(partial(_delimited, form="csv", delimiter=",", quoting=True), False),
+    "tsv": _Form(partial(_delimited, form="tsv", delimiter="\t", quoting=False), False),
+    "jsonl": _Form(_json_lines, True),
+    "parquet": _Form(_parquet, False),
+}
+
+# An answer in every column that may be added, for its type.
+_SAMPLE = {
+    "label": "",
+    "score": 0.0,
+    "labels": [""],
+    "scores": [0.0],
+    "value": 0.0,
+    "entities": [Entity("", "", 0, 0, 0.0)._asdict()],
+}
+SAMPLES: Values = {column: _SAMPLE[field] for task in TASKS.values() for column, field in task.columns.items()} | {
+    "truncated": False
 }

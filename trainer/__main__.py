@@ -5,7 +5,6 @@ python -m trainer --train train.csv --eval dev.csv --output runs/mine
 """
 
 import sys
-from dataclasses import fields
 
 import tyro
 
@@ -18,9 +17,7 @@ from .config_file import with_config_file
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
-        given = with_config_file(
-            sys.argv[1:] if arguments is None else arguments, frozenset(f.name for f in fields(TrainConfig))
-        )
+        given = with_config_file(sys.argv[1:] if arguments is None else arguments, TrainConfig)
         config = tyro.cli(TrainConfig, prog="python -m trainer", args=given)
         return _train(config)
     except Error as exc:

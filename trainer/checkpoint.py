@@ -132,9 +132,10 @@ def open_run(folder: Path) -> Checkpoint:
     """
     record = read_record(folder)
     config = read_config(folder / CONFIG)
-    if sha256(folder / "model.safetensors") != record.model_sha256:
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or sha256(weights) != record.model_sha256:
         raise RunError(
-            f"{folder}/model.safetensors is not the file {RECORD} speaks of. Finish the run with --resume, or train again with --overwrite."
+            f"{weights} is not the file {RECORD} speaks of. Finish the run with --resume, or train again with --overwrite."
         )
     notes = (
         ()

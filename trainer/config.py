@@ -105,6 +105,7 @@ class TrainConfig:
         Raises:
             InputError: every problem, together.
         """
+        evaluates = self.eval is not None or self.eval_fraction > 0 or self.train.startswith("demo:")
         rules = [
             (0 <= self.eval_fraction < 1, "--eval-fraction must be at least 0 and below 1", self.eval_fraction),
             (self.epochs > 0, "--epochs must be a positive integer", self.epochs),
@@ -132,8 +133,18 @@ class TrainConfig:
             ),
             (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),
             (
+                evaluates or {self.patience, self.eval_steps, self.best_metric} == {None},
+                "--patience, --eval-steps and --best-metric need rows to evaluate on: --eval, or --eval-fraction above 0",
+                self.eval_fraction,
+            ),
+            (
                 self.labels is None or len(set(self.labels)) == len(self.labels) > 0,
                 "--labels must be different names",
+                self.labels,
+            ),
+            (
+                self.labels is None or self.task != "regression" or len(self.labels) == 1,
+                "--labels with --task regression must be one name",
                 self.labels,
             ),
             (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),

@@ -71,6 +71,7 @@ def load_data(config: TrainConfig) -> Data:
     test = rows["test"].records if "test" in rows else []
     objective = OBJECTIVES[config.task]
     labels = objective.find_labels(rows["train"].records, config.labels)
+    known = objective.known(labels)
     problems = [
         Problem(
             rows[split].source,
@@ -80,7 +81,7 @@ def load_data(config: TrainConfig) -> Data:
         for split in rows
         for record in rows[split].records
         for label in objective.labels_of(record)
-        if label not in objective.known(labels)
+        if label not in known
     ]
     if problems:
         raise DataError(problems)
@@ -116,12 +117,13 @@ def read_labelled(config: TrainConfig, source: str, labels: tuple[str, ...]) -> 
         DataError: a label the model does not know.
     """
     objective = OBJECTIVES[config.task]
+    known = objective.known(labels)
     rows = _read(config, source, "eval")
     problems = [
         Problem(rows.source, record.line, f"label {label!r} is not among the model's labels {_listed(labels)}")
         for record in rows.records
         for label in objective.labels_of(record)
-        if label not in objective.known(labels)
+        if label not in known
     ]
     if problems:
         raise DataError(problems)
@@ -167,7 +169,7 @@ def _notes(config: TrainConfig, train: list[Record], held_out: list[Record], tes
 
 
 def _conflicts(records: Iterable[Record]) -> int:
-    distinct = {(r.text, r.text_pair, r.label, r.labels, r.score) for r in records}
+    distinct = {(r.text, r.text_pair, r.label, r.labels, r.score, r.spans) for r in records}
     return sum(count > 1 for count in Counter(row[:2] for row in distinct).values())
 
 

@@ -24,6 +24,7 @@ def compute_logits(
     model: Any, encoded: Encoded, *, accelerator: Accelerator, inputs: tuple[str, ...], pad_token_id: int
 ) -> list[npt.NDArray[np.float32]]:
     """Compute the logits of all rows on all processes: per row (C,), or (t, C) for a tagger."""
+    model = accelerator.unwrap_model(model)  # processes differ in batches, and DDP would wait for its twin's
     model.eval()
     lengths = encoded.batch.lengths
     targets = [np.array(0.0, dtype=np.float32)] * len(lengths)

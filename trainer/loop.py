@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ from .data import load_data
 from .device import Place, choose_place
 from .errors import Interrupted, RunError, TrainingError
 from .evaluate import evaluate
-from .metrics import Metrics
+from .metrics import Metrics, is_better
 from .model import graph_inputs, load_pretrained
 from .objectives import OBJECTIVES, Target
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
@@ -69,12 +70,15 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     config.validate()
     objective = OBJECTIVES[config.task]
     best_metric = config.best_metric or objective.best_metric
+    if best_metric not in objective.metrics:
+        raise InputError(
+            f"--best-metric must be one of {', '.join(objective.metrics)} for --task {config.task}. Got {best_metric!r} instead."
+        )
     data = load_data(config)
     place = choose_place(device=config.device, precision=config.precision)
     accelerator = place.accelerator
     say = say if accelerator.is_main_process else lambda line: None
-    _prepare_folder(config, main=accelerator.is_main_process)
-    accelerator.wait_for_everyone()
+    _check_folder(config, main=accelerator.is_main_process)
     for note in [*data.notes, place.description]:
         say(note)
 
@@ -84,16 +88,14 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     model, tokenizer = pretrained.model, pretrained.tokenizer
     for note in pretrained.notes:
         say(note)
-    checkpoints = config.output / "checkpoints"
-    if accelerator.is_main_process:
-        tokenizer.save_pretrained(config.output)
-    accelerator.wait_for_everyone()
-    encoder = Encoder(
-        config.output,
-        max_length=pretrained.max_length,
-        pair=config.text_pair_column is not None,
-        offsets=TASKS[config.task].per_token,
-    )
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        encoder = Encoder(
+            Path(folder),
+            max_length=pretrained.max_length,
+            pair=config.text_pair_column is not None,
+            offsets=TASKS[config.task].per_token,
+        )
     splits = {
         name: _encode(encoder, records, config, data.labels, say=say, name=name)
         for name, records in (("train", data.train), ("eval", data.eval), ("test", data.test))
@@ -101,6 +103,10 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     }
     rows, lengths = splits["train"], splits["train"].encoded.batch.lengths
     feed: dict[str, Any] = {"inputs": graph_inputs(model, tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if accelerator.is_main_process and not config.resume:
+        _make_folder(config)  # only now: nothing that could be wrong with rows or model has cost an older run
+    checkpoints = config.output / "checkpoints"
+    accelerator.wait_for_everyone()
     judge: dict[str, Any] = {"objective": objective, "labels": data.labels, "accelerator": accelerator, **feed}
 
     # Optimizer and schedule
@@ -137,13 +143,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     def judge_and_keep() -> None:
         """Evaluate, and keep the weights if they are the best so far."""
         metrics = evaluate(model, splits["eval"].records, splits["eval"].encoded, **judge)
-        if best_metric not in metrics.values:
-            raise InputError(
-                f"--best-metric must be one of {', '.join(metrics.values)} for --task {config.task}. Got {best_metric!r} instead."
-            )
         history.add({"step": progress.step, "epoch": progress.step / steps_an_epoch, "eval": metrics.values})
         value = metrics.values[best_metric]
-        better = progress.best_value is None or value > progress.best_value
+        better = is_better(best_metric, value, progress.best_value)
         progress.stale = 0 if better else progress.stale + 1
         figures = ", ".join(f"{name} {figure:.4f}" for name, figure in metrics.values.items())
         say(f"step {progress.step}/{total_steps}: {figures}{' (best so far)' if better else ''}")
@@ -262,8 +264,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     return result
 
 
-def _prepare_folder(config: TrainConfig, *, main: bool) -> None:
-    """Make the run's folder, or refuse one that is in use."""
+def _check_folder(config: TrainConfig, *, main: bool) -> None:
+    """Refuse a folder that is in use, or that there is nothing to resume in."""
     run, file = config.output, config.output / CONFIG
     if config.resume:
         if not file.is_file():
@@ -279,16 +281,21 @@ def _prepare_folder(config: TrainConfig, *, main: bool) -> None:
         if changed:
             raise RunError(f"--resume goes on with the flags of {run}; these differ:\n  " + "\n  ".join(changed))
         return
-    if run.exists() and any(run.iterdir()) and main:
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run} is a file; a run is a folder. Choose another --output.")
+    if main and run.exists() and any(run.iterdir()):
         if not config.overwrite:
             hint = "go on with it by --resume, " if (run / "checkpoints").is_dir() else ""
             raise RunError(f"{run} exists already. Choose another --output, {hint}or replace it with --overwrite.")
         if not file.is_file():
             raise RunError(f"{run} is not a run of this program; it will not be replaced. Choose another --output.")
-        shutil.rmtree(run)
-    if main:
-        (run / "checkpoints").mkdir(parents=True)
-        write_config(file, replace(config, resume=False, overwrite=False))
+
+
+def _make_folder(config: TrainConfig) -> None:
+    if config.output.exists():
+        shutil.rmtree(config.output)
+    (config.output / "checkpoints").mkdir(parents=True)
+    write_config(config.output / CONFIG, replace(config, resume=False, overwrite=False))
 
 
 def _encode(

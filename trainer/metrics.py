@@ -37,6 +37,14 @@ class Metrics(NamedTuple):
     confusion: npt.NDArray[np.int64] | None
 
 
+LOWER_IS_BETTER = frozenset({"rmse"})
+
+
+def is_better(name: str, value: float, best: float | None) -> bool:
+    """Tell whether a metric's value beats the best so far, None where there is none yet."""
+    return best is None or (value < best if name in LOWER_IS_BETTER else value > best)
+
+
 def single_label(truth: npt.NDArray[np.int64], probabilities: Array, labels: Sequence[str]) -> Metrics:
     """Accuracy and macro-F1 over the labels that occur. `truth` (N,), `probabilities` (N, C)."""
     predicted, known = probabilities.argmax(axis=-1), list(range(len(labels)))
@@ -49,16 +57,17 @@ def single_label(truth: npt.NDArray[np.int64], probabilities: Array, labels: Seq
 
 def multi_label(truth: npt.NDArray[np.bool_], probabilities: Array, labels: Sequence[str]) -> Metrics:
     """Micro- and macro-F1 at probability 0.5, and mean average precision over the labels that occur. Both (N, C)."""
-    predicted = probabilities >= 0.5
-    present = truth.any(axis=0)
+    present, known = truth.any(axis=0), range(len(labels))
+    # scikit-learn takes a single column for a binary task; an empty column beside it keeps the question.
+    wanted, found = (np.pad(array, ((0, 0), (0, 1))) for array in (truth, probabilities >= 0.5))  # (N, C+1)
     values = {
-        "micro_f1": float(sk.f1_score(truth, predicted, average="micro", zero_division=0.0)),
-        "macro_f1": float(sk.f1_score(truth, predicted, average="macro", zero_division=0.0)),
+        "micro_f1": float(sk.f1_score(wanted, found, labels=known, average="micro", zero_division=0.0)),
+        "macro_f1": float(sk.f1_score(wanted, found, labels=known, average="macro", zero_division=0.0)),
         "map": float(sk.average_precision_score(truth[:, present], probabilities[:, present], average="macro"))
         if present.any()
         else 0.0,
     }
-    return Metrics(values, _by_label(truth, predicted, labels), None)
+    return Metrics(values, _by_label(wanted, found, labels), None)
 
 
 def regression(truth: npt.NDArray[np.float64], predicted: Array) -> Metrics:

@@ -7,7 +7,7 @@ the gradient.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +44,9 @@ class Objective:
         count: targets → what the sum is divided by.
         weigh: targets, number of labels → weights (C,) that balance the labels.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
-        measure: (logits per text, rows, tokens, labels) → metrics, the best_metric first.
-        best_metric: the metric that chooses the best checkpoint; higher is better.
+        measure: (logits per text, rows, tokens, labels) → metrics.
+        metrics: the names of the metrics that `measure` gives.
+        best_metric: the one that chooses the best checkpoint.
     """
 
     auto_model: str
@@ -59,6 +60,7 @@ class Objective:
     weigh: Callable[[Sequence[Target], int], Floats]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
+    metrics: tuple[str, ...]
     best_metric: str
 
 
@@ -110,10 +112,14 @@ def _single_loss(
 
 
 def _inverse_frequency(targets: Sequence[Target], num_labels: int) -> Floats:
-    """Balance labels so that the mean weight of a target is 1 (King & Zeng 2001, scikit-learn's "balanced")."""
+    """Balance labels so that the mean weight of a target is 1 (King & Zeng 2001, scikit-learn's "balanced").
+
+    A label without a row weighs 1: label smoothing looks at its weight, and nothing is known of it.
+    """
     flat = np.concatenate([np.ravel(target) for target in targets])
     counts = np.bincount(flat[flat != IGNORED], minlength=num_labels)
-    return np.asarray(counts.sum() / (num_labels * np.maximum(counts, 1)), dtype=np.float32)
+    present = counts > 0
+    return np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1).astype(np.float32)
 
 
 def _argmax(
@@ -208,9 +214,8 @@ def _tag_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str,
     targets = []
     for record, tokens in zip(records, encoded.tokens, strict=True):
         target = np.full(len(tokens.input_ids), IGNORED, dtype=np.int64)
-        words = first_tokens(tokens)
+        words, starts, ends = _token_words(tokens)
         target[words] = index["O"]
-        starts, ends = tokens.offsets[words].T
         for span in record.spans or ():
             inside = words[(ends > span.start) & (starts < span.end)]
             target[inside] = index[f"I-{span.label}"]
@@ -241,15 +246,30 @@ def _word_tags(
 
 
 def _tags_of_words(logits: Floats, record: Record, tokens: Tokens, labels: tuple[str, ...]) -> list[str]:
-    firsts = first_tokens(tokens)
+    firsts, starts, ends = _token_words(tokens)
     tags = [labels[index] for index in logits[firsts].argmax(axis=-1)]
-    ends = tokens.offsets[firsts, 1]
-    starts = tokens.offsets[firsts, 0]
-    words = []
+    words, before = list[str](), -1
     for start, end in _words(record):
-        position = int(np.searchsorted(ends, start, side="right"))  # the first token that ends behind the word's start
-        words.append(tags[position] if position < len(tags) and starts[position] < end else "O")
+        position = int(np.searchsorted(ends, start, side="right"))  # the first that ends behind our word's start
+        tag = tags[position] if position < len(tags) and starts[position] < end else "O"
+        # SentencePiece's "E-417" is one word, and three of ours: one entity, not three.
+        words.append(f"I-{tag[2:]}" if position == before and tag != "O" else tag)
+        before = position
     return bio(entities(words), len(words))
+
+
+class _TokenWords(NamedTuple):
+    """The W words that the tokeniser found: their first tokens, and their first character and the one behind their last."""
+
+    firsts: npt.NDArray[np.intp]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+
+def _token_words(tokens: Tokens) -> _TokenWords:
+    firsts = first_tokens(tokens)
+    ends = np.maximum.reduceat(tokens.offsets[:, 1], firsts) if len(firsts) else np.zeros(0, dtype=np.int64)
+    return _TokenWords(firsts, tokens.offsets[firsts, 0], ends)
 
 
 def _words(record: Record) -> Sequence[tuple[int, int]]:
@@ -278,6 +298,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=_inverse_frequency,
         decide=_argmax,
         measure=_measure_single,
+        metrics=("accuracy", "macro_f1"),
         best_metric="accuracy",
     ),
     "multi-label": Objective(
@@ -292,6 +313,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=_positive_weight,
         decide=_over_half,
         measure=_measure_multi,
+        metrics=("micro_f1", "macro_f1", "map"),
         best_metric="micro_f1",
     ),
     "regression": Objective(
@@ -306,6 +328,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=lambda targets, num_labels: np.ones(num_labels, dtype=np.float32),
         decide=_values,
         measure=_measure_regression,
+        metrics=("spearman", "pearson", "rmse"),
         best_metric="spearman",
     ),
     "token": Objective(
@@ -320,6 +343,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=_inverse_frequency,
         decide=_word_tags,
         measure=_measure_token,
+        metrics=("span_f1", "span_precision", "span_recall"),
         best_metric="span_f1",
     ),
 }

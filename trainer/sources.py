@@ -85,9 +85,8 @@ def _dataset_rows(source: str) -> Iterator[Row]:
         raise InputError(
             f"{source} cannot be had: {exc}. Check the name and split, your network, and HF_HUB_OFFLINE."
         ) from exc
-    names = {
-        column: feature.names for column, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)
-    }
+    inner = {column: getattr(feature, "feature", feature) for column, feature in table.features.items()}  # of lists
+    names = {column: feature.names for column, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
     for number, values in enumerate(table, start=1):
         yield Row(number, {column: _named(value, names.get(column)) for column, value in values.items()})
 
@@ -106,5 +105,7 @@ def _load_dataset(datasets: Any, name: str, split: str) -> Any:
 
 
 def _named(value: Any, names: list[str] | None) -> Any:
-    """Spell a ClassLabel; -1 is how unlabelled rows are marked."""
+    """Spell a ClassLabel, or a list of them; -1 is how unlabelled rows are marked."""
+    if names is not None and isinstance(value, list):
+        return [_named(item, names) for item in value]
     return value if names is None or value is None else names[value] if value >= 0 else None

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .errors import RunError
+
 
 @dataclass
 class Progress:
@@ -50,8 +52,18 @@ def latest_state(folder: Path) -> Path | None:
 
 
 def restore_state(file: Path, *, model: torch.nn.Module, optimizer: Any) -> Progress:
-    """Bring a model, its optimizer and the random generators to where they were."""
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    """Bring a model, its optimizer and the random generators to where they were.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as exc:  # torch raises what its zip and pickle readers do: RuntimeError, EOFError, UnpicklingError …
+        raise RunError(
+            f"{file} is damaged: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}. "
+            "Remove it, and --resume begins at the first step."
+        ) from exc
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])

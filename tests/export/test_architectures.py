@@ -28,15 +28,14 @@ def test_onnx_answers_as_transformers_does(
     bundle, run = make_bundle(family, shape), make_run(family, shape)
     tokenizer = transformers.AutoTokenizer.from_pretrained(run)
     model = open_run(run).load_model()
-    chosen = texts[:24]
+    chosen = [text for text in texts if len(text) < 60][:24]
     rows = list(zip(chosen, reversed(chosen), strict=True)) if shape == "pair" else chosen
+    max_length = runtime.load(bundle).manifest.max_length
     for variant, limit in (("fp32", 1e-4), ("int8", 0.2)):
         predictions = runtime.load(bundle, variant=variant, engine="ort-cpu").predict(rows)
         for row, prediction in zip(rows, predictions, strict=True):
             parts = row if isinstance(row, tuple) else (row,)
-            feeds = tokenizer(
-                *parts, return_tensors="pt", truncation=True, max_length=runtime.load(bundle).manifest.max_length
-            )
+            feeds = tokenizer(*parts, return_tensors="pt", truncation=True, max_length=max_length)
             with torch.no_grad():
                 expected = model(**feeds).logits[0].numpy()
             np.testing.assert_allclose(prediction.logits, expected, atol=limit, rtol=limit)
