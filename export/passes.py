@@ -99,7 +99,7 @@ def _drop_identities(graph: onnx.GraphProto) -> None:
     _rename(graph, renamed)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and weights that nothing reads."""
     wanted = {value.name for value in graph.output}
     for node in reversed(list(graph.node)):  # the order is topological, so readers come before what they read
@@ -137,5 +137,5 @@ PASSES: dict[str, Callable[[onnx.GraphProto], None]] = {
     "hoist constants": _hoist_constants,
     "fix reshapes": _fix_reshapes,
     "drop identities": _drop_identities,
-    "drop unused": _drop_unused,
+    "drop unused": drop_unused,
 }

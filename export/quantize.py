@@ -22,6 +22,8 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from .passes import drop_unused
+
 MIN_EMBEDDING_ROWS = 256  # smaller tables (token types) stay as they are
 TINY = np.float32(1e-20)  # keeps the scale of a row of zeros from dividing by zero
 
@@ -76,12 +78,14 @@ class _Builder:
         self.graph = model.graph
         self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
         self.nodes: list[NodeProto] = []
+        self.made: set[str] = set()
         shaped = onnx.shape_inference.infer_shapes(model).graph
         values = [*shaped.value_info, *shaped.input]
         self.ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
 
     def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"{op}:{output}", **attributes))
+        self.made.add(output)
         return output
 
     def constant(self, name: str, value: npt.ArrayLike) -> str:
@@ -93,32 +97,27 @@ class _Builder:
     def finish(self) -> None:
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        for tensor in [tensor for tensor in self.graph.initializer if tensor.name not in used]:
-            self.graph.initializer.remove(tensor)
-        del self.graph.value_info[:]
+        drop_unused(self.graph)
 
 
 def _quantize_products(model: onnx.ModelProto) -> None:
     """Replace every product of an activation and a weight; a Gemm too, but for the head's."""
     builder = _Builder(model)
-    quantized: set[str] = set()  # inputs that have their quantised form already: Q, K and V share one
     for node in list(builder.graph.node):
         weight = _weight_of(node, builder)
         if weight is None:
             builder.nodes.append(node)
             continue
         x, output = node.input[0], node.output[0]
-        if x not in quantized:
+        if f"{x}_uint8" not in builder.made:  # Q, K and V share one
             _quantize_rows(builder, x, weight.shape[0])
-            quantized.add(x)
         has_bias = node.op_type == "Gemm" and len(node.input) == 3
         flat = builder.ranks.get(x) == 2
         product = _multiply(builder, x, node.input[1], weight, output if flat and not has_bias else f"{output}_rows")
         if has_bias:
             product = builder.add("Add", [product, node.input[2]], output if flat else f"{output}_biased")
         if not flat:
-            builder.add("Reshape", [product, _shape_with(builder, weight.shape[1])], output)
+            builder.add("Reshape", [product, _shape_with(builder, x, weight.shape[1])], output)
     builder.finish()
 
 
@@ -167,20 +166,15 @@ def _multiply(builder: _Builder, x: str, name: str, weight: npt.NDArray[np.float
     return builder.add("Mul", [rows, builder.constant(f"{name}_scale", scale)], output)
 
 
-def _shape_with(builder: _Builder, width: int) -> str:
-    """Give the name of the shape [batch, sequence, width], computed once."""
-    name = f"batch_sequence_{width}"
-    if not any(name in node.output for node in builder.nodes):
-        if not any("batch_sequence" in node.output for node in builder.nodes):
-            builder.nodes.insert(
-                0, helper.make_node("Shape", ["input_ids"], ["batch_sequence"], name="Shape:batch_sequence")
-            )
-        builder.add(
-            "Concat",
-            ["batch_sequence", builder.constant(f"width_{width}", np.array([width], dtype=np.int64))],
-            name,
-            axis=0,
-        )
+def _shape_with(builder: _Builder, x: str, width: int) -> str:
+    """Give the name of the shape of x with another last axis, computed once."""
+    name = f"{x}_shape_{width}"
+    if name not in builder.made:
+        leading = f"{x}_leading"
+        if leading not in builder.made:
+            builder.add("Shape", [x], leading, end=-1)
+        last = builder.constant(f"width_{width}", np.array([width], dtype=np.int64))
+        builder.add("Concat", [leading, last], name, axis=0)
     return name
 
 

@@ -102,8 +102,9 @@ def softmax(logits: Floats) -> Floats:
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Turn (..., C) logits into independent probabilities; tanh does not overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
+    """Turn (..., C) logits into independent probabilities, by transformers' formula: a tanh would make all below -17 equal zeros."""
+    with np.errstate(over="ignore"):  # exp(89) is infinite, and 1 / infinity the right answer
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
 
 
 def identity(logits: Floats) -> Floats:

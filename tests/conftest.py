@@ -30,11 +30,11 @@ FAMILIES: dict[str, Family] = {
     "roberta": Family("RobertaConfig", "bpe", {**SIZES, "max_position_embeddings": 66, "type_vocab_size": 1}),
     "distilbert": Family(
         "DistilBertConfig",
-        "wordpiece",
+        "wordpiece without types",
         {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48, "max_position_embeddings": 64},
     ),
     "electra": Family("ElectraConfig", "wordpiece", {**SIZES, "embedding_size": 24, "max_position_embeddings": 64}),
-    "mpnet": Family("MPNetConfig", "mpnet", {**SIZES, "max_position_embeddings": 66}),
+    "mpnet": Family("MPNetConfig", "wordpiece without types", {**SIZES, "max_position_embeddings": 66}),
     "deberta-v2": Family(
         "DebertaV2Config",
         "unigram",
@@ -96,6 +96,7 @@ def _make_folder(folder: Path, family: str, texts: list[str]) -> Path:
         "eos_token_id": tokenizer.eos_token_id,
     }
     config = getattr(transformers, config_name)(vocab_size=len(tokenizer), **special, **settings)
+    config.initializer_range = 0.2  # ten times the usual: logits of some size, which errors can show on
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     model.base_model.save_pretrained(folder)
@@ -128,7 +129,7 @@ def _wordpiece(texts: list[str], *, type_ids: bool = True) -> Any:
     )
 
 
-def _mpnet(texts: list[str]) -> Any:
+def _wordpiece_without_types(texts: list[str]) -> Any:
     return _wordpiece(texts, type_ids=False)
 
 
@@ -211,7 +212,7 @@ def _unigram(texts: list[str]) -> Any:
 
 VOCABULARIES: dict[str, Callable[[list[str]], Any]] = {
     "wordpiece": _wordpiece,
-    "mpnet": _mpnet,
+    "wordpiece without types": _wordpiece_without_types,
     "bpe": _bpe,
     "gpt2": _gpt2,
     "unigram": _unigram,

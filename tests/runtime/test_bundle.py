@@ -244,6 +244,7 @@ def test_every_field_of_every_level_has_wrong_values_in_this_table() -> None:
 @pytest.mark.parametrize(
     ("level", "field", "value"),
     [(level, field, value) for level in WRONG for field in WRONG[level] for value in WRONG[level][field]],
+    ids=lambda value: ascii(value)[:24],
 )
 def test_reader_and_writer_refuse_a_wrong_value_and_name_field_and_value(
     folder: Path, level: str, field: str, value: Any
