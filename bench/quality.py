@@ -25,7 +25,7 @@ from export.parity import compare_rows
 from export.speed import torch_logits_of_all
 from runtime import load
 from runtime.conll import read_sentences
-from runtime.tables import Problem
+from runtime.problems import Problem
 from trainer.checkpoint import open_run
 
 Rows = Iterator[dict[str, Any]]

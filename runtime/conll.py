@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import InputError
-from .tables import Line, Problem, read_lines, shown
+from .lines import Line, read_lines
+from .problems import Problem, shown
 
 _CONTINUE, _CLOSE, _PREFIXES = "IMEL", "ELSUO", "BIELMSU"
 

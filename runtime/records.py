@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from .conll import Entity, bio, entities
 from .errors import InputError
-from .tables import PLAIN, Layout, Problem, Row, read_table, shown
-from .tables import DataError as DataError
+from .problems import DataError, Problem, shown
+from .tables import PLAIN, Layout, Row, read_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, TypeAlias
 from .entities import Entity
 from .errors import InputError
 from .model import STREAM_CHUNK, Classifier
+from .problems import DataError, Problem
 from .records import Columns, check_columns, to_records
-from .tables import FORMATS, DataError, Layout, Problem, Row, column_names, format_of, read_table
+from .tables import FORMATS, Layout, Row, column_names, format_of, read_table
 from .tasks import TASKS, Prediction
 
 Values: TypeAlias = dict[str, Any]

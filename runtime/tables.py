@@ -9,12 +9,11 @@ Lines end at \n or \r\n and nowhere else: U+0085, U+2028, vertical tabs and a lo
 `str.splitlines` nor universal newlines are used. Everything streams: memory holds one record or one batch.
 """
 
-import codecs
 import csv
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -22,9 +21,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .conll import read_sentences
 from .errors import InputError
-
-SHOWN_PROBLEMS = 20
+from .lines import Line, read_lines, unreadable
+from .problems import DataError, Problem, shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,45 +46,6 @@ class Row(NamedTuple):
 
     line: int
     values: dict[str, Any]
-
-
-class Problem(NamedTuple):
-    """What is wrong, and where."""
-
-    path: str
-    line: int | None
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.line is None else f"{self.path}:{self.line}: {self.message}"
-
-
-class DataError(InputError):
-    """Rows cannot be used; `problems` holds every one of them, the message the first of them."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(tuple(problems))  # the only argument, so that the error survives pickling
-        self.problems: tuple[Problem, ...] = tuple(problems)
-
-    def __str__(self) -> str:
-        where = ", ".join(dict.fromkeys(problem.path for problem in self.problems))
-        num_problems = len(self.problems)
-        lines = [f"{where}: {num_problems} problem{'s' * (num_problems != 1)}"]
-        lines += [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
-        if num_problems > SHOWN_PROBLEMS:
-            lines.append(f"  and {num_problems - SHOWN_PROBLEMS} more")
-        return "\n".join(lines)
-
-
-class Line(NamedTuple):
-    """One line of a text file, its end included; not intact where bytes could not be decoded."""
-
-    number: int
-    text: str
-    intact: bool
-
-    def content(self) -> str:
-        return self.text.removesuffix("\n").removesuffix("\r")
 
 
 def read_table(path: str | Path, *, layout: Layout = PLAIN, problems: list[Problem]) -> Iterator[Row]:
@@ -138,34 +99,6 @@ def format_of(path: str | Path, layout: Layout = PLAIN) -> str:
     return name
 
 
-def read_lines(path: str | Path, *, encoding: str, problems: list[Problem]) -> Iterator[Line]:
-    """Read the lines of a text file, a byte order mark dropped, telling each line that holds undecodable bytes."""
-    number = 0
-    try:
-        codec = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-        with open(path, encoding=codec, errors="surrogateescape", newline="\n") as file:
-            for number, text in enumerate(file, 1):
-                bad = None if text.isascii() else _ESCAPED_BYTE.search(text)
-                if bad:
-                    byte = f"byte 0x{ord(bad[0]) - 0xDC00:02x} at column {bad.start() + 1}"
-                    message = f"{byte} is not {encoding}; name the file's encoding, for example --encoding latin-1"
-                    problems.append(Problem(str(path), number, message))
-                yield Line(number, text, bad is None)
-    except UnicodeError as exc:  # from codecs that cannot pass a bad byte through, such as utf-16
-        message = f"is not {encoding} from about here: {exc}; name the file's encoding with --encoding"
-        problems.append(Problem(str(path), number + 1, message))
-    except LookupError as exc:
-        raise InputError(f"{path}: --encoding {encoding!r} is no text encoding; for example utf-8, latin-1") from exc
-    except OSError as exc:
-        raise _unreadable(path, exc) from exc
-
-
-def shown(value: object, *, limit: int = 60) -> str:
-    """Write a value for a message: as in source code, and never longer than `limit`."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 class _Table(NamedTuple):
     columns: tuple[str, ...] | None  # None: those of the first row
     rows: Iterator[Row]
@@ -180,7 +113,6 @@ class _Format(NamedTuple):
 _Problems = list[Problem]
 _Record = tuple[int, list[str] | None]  # line and fields; None for a record already told as a problem
 
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _JSON_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(NaN|-?Infinity)')
 _LITERAL_QUOTES = "; if quotes are ordinary characters here, switch --quoting off"
 _CSV_ERRORS = (  # what Python's csv says → what it means
@@ -303,8 +235,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _open_conll(path: Path, layout: Layout, problems: _Problems) -> _Table:
-    from .conll import read_sentences  # here, because conll reads its lines with this file
-
     sentences = read_sentences(path, encoding=layout.encoding, problems=problems)
     return _Table(None, (Row(found.line, {"words": found.words, "tags": found.tags}) for found in sentences))
 
@@ -317,7 +247,7 @@ def _open_parquet(path: Path, _layout: Layout, _problems: _Problems) -> _Table:
     try:
         file = parquet.ParquetFile(path)
     except (arrow.ArrowException, OSError) as exc:
-        raise _unreadable(path, exc) from exc
+        raise unreadable(path, exc) from exc
     names = tuple(file.schema_arrow.names)
     return _Table(names, _parquet_rows(file, path, arrow.ArrowException))
 
@@ -330,11 +260,7 @@ def _parquet_rows(file: Any, path: Path, arrow_error: type[Exception]) -> Iterat
                 for values in batch.to_pylist():
                     yield Row(next(numbers), values)
     except (arrow_error, UnicodeDecodeError) as exc:
-        raise _unreadable(path, exc) from exc
-
-
-def _unreadable(path: str | Path, exc: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read: {getattr(exc, 'strerror', None) or exc}")
+        raise unreadable(path, exc) from exc
 
 
 _DELIMITED = ("delimiter", "quoting", "columns", "encoding")

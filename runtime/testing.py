@@ -38,7 +38,8 @@ _WORDS = ("my", "the", "parcel", "never", "came", "late", "thanks", "cancel", "i
 class FakeEngine:
     """An engine whose answers follow a rule instead of a model, the same on every machine and in every batch.
 
-    Token id v says ((v · (c + 1)) mod 31) / 5 − 3 for label c, a number from −3 to 3; a text's logits are the mean over its tokens, special ones included.
+    Token id v says ((v · (c + 1)) mod 31) / 5 − 3 for label c, a number from −3 to 3, and in the second text of a pair what v + 10 would say. A text's
+    logits are the mean over its tokens, special ones included.
 
     Attributes:
         num_labels: C, as many as the bundle has labels.
@@ -56,7 +57,8 @@ class FakeEngine:
     def run(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute logits: (B, C), or (T, C) where tokens are labelled."""
         factors = np.arange(1, self.num_labels + 1)
-        votes = (batch.input_ids[:, None] * factors % 31) / 5 - 3  # (T, C)
+        said = batch.input_ids + 10 * batch.token_type_ids
+        votes = (said[:, None] * factors % 31) / 5 - 3  # (T, C)
         if not self.per_token:
             votes = np.add.reduceat(votes, batch.cu_seqlens[:-1]) / batch.lengths[:, None]  # (T, C) -> (B, C)
         return votes.astype(np.float32)

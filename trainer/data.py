@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import InputError
+from runtime.problems import DataError, Problem
 from runtime.records import Record
-from runtime.tables import DataError, Problem
 from runtime.tasks import TASKS
 
 from .config import TrainConfig

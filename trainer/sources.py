@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from runtime.bundle import sha256
 from runtime.errors import InputError
+from runtime.problems import DataError, Problem
 from runtime.records import Columns, Record, read_records, to_records
-from runtime.tables import DataError, Layout, Problem, Row
+from runtime.tables import Layout, Row
 
 from . import demo
 

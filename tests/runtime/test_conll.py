@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runtime.conll import Sentence, bio, entities, read_sentences
 from runtime.errors import InputError
-from runtime.tables import Problem
+from runtime.problems import Problem
 
 Entities = list[tuple[int, int, str]]
 

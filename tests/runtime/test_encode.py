@@ -85,7 +85,7 @@ def load(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("family", CLASSES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS.filter(bool), min_size=1, max_size=4))
 def test_texts_are_encoded_as_transformers_encodes_them(
     family: str, folder_of: Callable[[str], Path], texts: list[Text]
@@ -94,7 +94,7 @@ def test_texts_are_encoded_as_transformers_encodes_them(
 
 
 @pytest.mark.parametrize("family", CLASSES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.tuples(TEXTS.filter(bool), TEXTS.filter(bool)), min_size=1, max_size=4))
 def test_pairs_are_encoded_as_transformers_encodes_them(
     family: str, folder_of: Callable[[str], Path], texts: list[Text]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.conll import entities
 from runtime.errors import InputError
+from runtime.problems import Problem
 from runtime.records import (
     TARGETS,
     Columns,
@@ -22,7 +23,7 @@ from runtime.records import (
     to_records,
     word_spans,
 )
-from runtime.tables import Layout, Problem, Row
+from runtime.tables import Layout, Row
 
 PLAIN = Columns()
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.tables import DataError, Layout, Problem, Row, column_names, format_of, read_table
+from runtime.problems import DataError, Problem
+from runtime.tables import Layout, Row, column_names, format_of, read_table
 
 PLAIN = Layout()
 

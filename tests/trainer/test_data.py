@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import InputError
+from runtime.problems import DataError
 from runtime.records import Record, Span
-from runtime.tables import DataError
 from trainer import loop
 from trainer.__main__ import main
 from trainer.config import TrainConfig

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 
+from runtime.problems import Problem
 from runtime.records import to_records
-from runtime.tables import Problem
 from runtime.tasks import TASKS
 from trainer import demo
 from trainer.config import TrainConfig
