@@ -4,7 +4,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from export.report import processor
+from runtime.info import processor
 from runtime.threads import usable_threads
 
 PACKAGES = (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime.bundle import Manifest
+from runtime.info import processor
 from trainer.checkpoint import Checkpoint
 
 from .parity import RowFigures
@@ -140,15 +141,6 @@ def versions(exporter: str) -> dict[str, str]:
         ["optimum"] if exporter == "optimum" else []
     )
     return {package: _version(package) for package in packages}
-
-
-def processor() -> str:
-    """Name the processor, as Linux knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

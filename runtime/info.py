@@ -17,7 +17,7 @@ def describe_machine(threads: int | None = None) -> list[tuple[str, str]]:
     """Describe processor, threads, versions and engines."""
     found = usable_threads(threads)
     lines = [
-        ("processor", _processor()),
+        ("processor", processor()),
         ("threads", f"{found.number} ({found.reason})"),
         ("versions", ", ".join(f"{package} {number}" for package in PACKAGES if (number := _version(package)))),
     ]
@@ -44,7 +44,8 @@ def describe_bundle(classifier: Classifier) -> list[tuple[str, str]]:
     ]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the processor and those of its instruction sets that matter here."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
