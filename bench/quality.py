@@ -223,7 +223,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "goemotions": Recipe(
         {"train": _goemotions("train.tsv", 10_000), "eval": _goemotions("dev.tsv"), "test": _goemotions("test.tsv")},
-        ("--task=multi-label", "--epochs=4", "--learning-rate=2e-4"),
+        ("--task=multi-label", "--epochs=4"),
         seeds=1,
     ),
 }

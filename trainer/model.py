@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from .errors import ModelError
 from .objectives import Objective
@@ -50,7 +51,7 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
             output_loading_info=True,
             dtype=torch.float32,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as exc:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
         raise ModelError(
             f"{where} cannot be loaded as {objective.auto_model}: {_first_line(exc)}. Give an encoder such as BERT or RoBERTa."
         ) from exc

@@ -59,9 +59,7 @@ def restore_state(file: Path, *, model: torch.nn.Module, optimizer: Any) -> Prog
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as exc:  # torch raises what its zip and pickle readers do: RuntimeError, EOFError, UnpicklingError …
+    except Exception as exc:  # what torch's zip and pickle readers raise: RuntimeError, EOFError, UnpicklingError …
         raise RunError(
             f"{file} is damaged: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}. "
             "Remove it, and --resume begins at the first step."
