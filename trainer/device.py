@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from runtime.errors import InputError
 from runtime.threads import usable_threads
@@ -46,6 +47,9 @@ def choose_place(*, device: str, precision: str) -> Place:
         raise InputError("--precision fp16 needs a GPU. Use --precision bf16 or fp32.")
     if kind == "cpu":
         torch.set_num_threads(usable_threads().number)
+    # accelerate keeps its first choice for the whole process; a second run may choose again.
+    spans_processes = torch.distributed.is_available() and torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not spans_processes)
     accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=kind == "cpu")
     processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     return Place(accelerator, precision, f"{_name(kind)}, {precision}{processes}")

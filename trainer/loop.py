@@ -35,7 +35,7 @@ from .device import Place, choose_place
 from .errors import Interrupted, RunError, TrainingError
 from .evaluate import evaluate
 from .metrics import Metrics, is_better
-from .model import graph_inputs, load_pretrained
+from .model import graph_inputs, load_pretrained, start_head_at
 from .objectives import OBJECTIVES, Target
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
 from .report import write_report
@@ -103,6 +103,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     }
     rows, lengths = splits["train"], splits["train"].encoded.batch.lengths
     feed: dict[str, Any] = {"inputs": graph_inputs(model, tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if pretrained.head_is_new and objective.prior is not None and start_head_at(model, objective.prior(rows.targets)):
+        say("the new head starts at the labels' frequencies")
     if accelerator.is_main_process and not config.resume:
         _make_folder(config)  # only now: nothing that could be wrong with rows or model has cost an older run
     checkpoints = config.output / "checkpoints"

@@ -4,6 +4,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -22,6 +24,7 @@ class Pretrained(NamedTuple):
     tokenizer: Any
     max_length: int
     notes: list[str]
+    head_is_new: bool
 
 
 def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...], max_length: int | None) -> Pretrained:
@@ -58,6 +61,7 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
     finally:
         transformers.logging.set_verbosity(verbosity)
     notes = _head_notes(where, model, loading)
+    head_is_new = bool(notes)
     if tokenizer.pad_token is None:  # GPT-2 was trained without padding
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"the tokenizer has no padding token: {tokenizer.eos_token!r} is used")
@@ -65,7 +69,25 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
     takes = usable_length(model)
     if max_length is not None and max_length > takes:
         raise ModelError(f"--max-length {max_length}, but {name} takes at most {takes} tokens.")
-    return Pretrained(model, tokenizer, max_length or min(takes, LONGEST), notes)
+    return Pretrained(model, tokenizer, max_length or min(takes, LONGEST), notes, head_is_new)
+
+
+def start_head_at(model: torch.nn.Module, prior: npt.NDArray[np.float32]) -> bool:
+    """Set the bias of a new head, so that before any training it answers with the labels' frequencies.
+
+    Args:
+        model: with a head on top.
+        prior: (C,) logits.
+
+    Returns:
+        Whether the head has a bias (GPT-2's has none).
+    """
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    if last.bias is None or last.out_features != len(prior):
+        return False
+    with torch.no_grad():
+        last.bias.copy_(torch.from_numpy(prior))
+    return True
 
 
 def find_model(name: str) -> str:

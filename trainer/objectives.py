@@ -42,6 +42,7 @@ class Objective:
         targets: (rows, encoded rows, labels) → what the loss compares with, per text.
         loss: (logits, targets, weights (C,) or None, label smoothing) → the sum of the losses; logits (B, C) or (B, S, C).
         count: targets → what the sum is divided by.
+        prior: targets → the logits (C,) a new head starts from, or None where they start at 0.
         weigh: targets, number of labels → weights (C,) that balance the labels.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
         measure: (logits per text, rows, tokens, labels) → metrics.
@@ -57,6 +58,7 @@ class Objective:
     targets: Callable[[Sequence[Record], Encoded, tuple[str, ...]], list[Target]]
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
     count: Callable[[Sequence[Target]], int]
+    prior: Callable[[Sequence[Target]], Floats] | None
     weigh: Callable[[Sequence[Target], int], Floats]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
@@ -146,6 +148,16 @@ def _multi_loss(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
 ) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
+
+
+def _log_odds(targets: Sequence[Target]) -> Floats:
+    """Start every label at its frequency (Lin et al. 2017, section 4.1).
+
+    From 0 the head would first have to push every rare label down, through features that are the same for all texts: on GoEmotions (28 labels) the
+    encoder collapsed over it (docs/LOG.md).
+    """
+    share = np.stack(targets).mean(axis=0).clip(1 / (len(targets) + 1), 1 - 1 / (len(targets) + 1))
+    return np.asarray(np.log(share / (1 - share)), dtype=np.float32)
 
 
 def _positive_weight(targets: Sequence[Target], num_labels: int) -> Floats:
@@ -295,6 +307,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_single_targets,
         loss=_single_loss,
         count=len,
+        prior=None,
         weigh=_inverse_frequency,
         decide=_argmax,
         measure=_measure_single,
@@ -310,6 +323,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_multi_targets,
         loss=_multi_loss,
         count=lambda targets: sum(target.size for target in targets),
+        prior=_log_odds,
         weigh=_positive_weight,
         decide=_over_half,
         measure=_measure_multi,
@@ -325,6 +339,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_score_targets,
         loss=_square_loss,
         count=len,
+        prior=None,
         weigh=lambda targets, num_labels: np.ones(num_labels, dtype=np.float32),
         decide=_values,
         measure=_measure_regression,
@@ -340,6 +355,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_tag_targets,
         loss=_token_loss,
         count=lambda targets: sum(int((target != IGNORED).sum()) for target in targets),
+        prior=None,
         weigh=_inverse_frequency,
         decide=_word_tags,
         measure=_measure_token,

@@ -1,8 +1,9 @@
 """The training program as a whole, with tiny random models: what a run leaves behind, and that its figures are true."""
 
 import json
-import shutil
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,14 @@ def files(tmp_path: Path, texts: list[str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def train(files: dict[str, str], make_encoder_folder: Callable[[str], Path], tmp_path: Path) -> Run:
+def train(
+    files: dict[str, str],
+    make_encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
     """Give a function that trains on those files: settings → run folder; `said` of the function gets the lines."""
+    monkeypatch.setattr(loop, "write_report", lambda run, **_: None)  # plots take longer than these trainings
     said: list[str] = []
 
     def run(output: str = "run", **settings: Any) -> Path:
@@ -124,12 +131,11 @@ def test_labels_keep_their_order_into_the_checkpoint_also_unused_ones(train: Run
     assert read_record(run).labels == open_run(run).labels == labels
 
 
-def test_the_line_for_people_say_what_was_chosen(train: Run) -> None:
+def test_the_lines_for_people_say_what_was_chosen(train: Run) -> None:
     train(epochs=1)
     told = "\n".join(train.said)  # type: ignore[attr-defined]
     assert "48 rows to train on, 24 to evaluate on, 0 to test on" in told
-    assert "CPU, 1 thread" in told or "CPU, " in told
-    assert "fp32" in told
+    assert re.search(r"^CPU, \d+ threads, fp32$", told, re.MULTILINE)
     assert "new weights: classifier.bias, classifier.weight" in told
     assert "step 3/3: accuracy" in told
 
@@ -150,7 +156,7 @@ def test_truncated_texts_are_counted(train: Run) -> None:
 
 
 def test_a_small_task_is_learnt_and_the_loss_falls(train: Run) -> None:
-    run = train(epochs=12, learning_rate=3e-3)
+    run = train(epochs=20, learning_rate=3e-3)
     losses = [line["loss"] for line in history(run) if "loss" in line]
     assert losses[-1] < losses[0] / 2
     assert (read_record(run).eval or {})["accuracy"] >= 0.9
@@ -160,7 +166,7 @@ def test_the_first_loss_is_that_of_a_guess(train: Run) -> None:
     """ln 4 for four labels: sums are divided by the targets of the whole step, whatever it is computed in."""
     for accumulation in (1, 3):
         run = train(f"run{accumulation}", epochs=4, learning_rate=1e-9, gradient_accumulation=accumulation)
-        assert next(line["loss"] for line in history(run) if "loss" in line) == pytest.approx(np.log(4), abs=0.05)
+        assert next(line["loss"] for line in history(run) if "loss" in line) == pytest.approx(np.log(4), abs=0.1)
 
 
 def test_the_learning_rate_takes_its_course(train: Run) -> None:
@@ -181,7 +187,7 @@ def test_the_learning_rate_takes_its_course(train: Run) -> None:
     ],
     ids=str,
 )
-def test_settings_of_the_loss_and_the_steps_run_and_matter(settings: dict[str, Any], train: Run) -> None:
+def test_settings_of_the_loss_and_the_steps_run_to_the_end(settings: dict[str, Any], train: Run) -> None:
     run = train(epochs=4, **settings)
     assert all(np.isfinite(line["loss"]) for line in history(run) if "loss" in line)
     assert read_record(run).complete
@@ -290,7 +296,7 @@ def test_a_metric_that_the_task_does_not_have_is_refused_before_anything_is_done
     train: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(loop, "load_data", lambda config: pytest.fail("no row must be read"))
-    with pytest.raises(InputError, match="--best-metric must be one of accuracy, macro_f1 .*Got 'f1' instead"):
+    with pytest.raises(InputError, match=r"--best-metric must be one of accuracy, macro_f1 .*Got 'f1' instead"):
         train(best_metric="f1")
     assert not (tmp_path / "run").exists()
 
@@ -337,8 +343,6 @@ def test_rows_held_out_are_named_and_found_again(train: Run) -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_try(
     value: float, train: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     true = OBJECTIVES["single-label"]
     broken = replace(true, loss=lambda *arguments: true.loss(*arguments) * value)
     monkeypatch.setitem(OBJECTIVES, "single-label", broken)
@@ -421,4 +425,3 @@ def test_the_command_prints_the_figures_and_the_next_step(
     assert out[0].startswith(f"eval: accuracy {accuracy:.4f}, macro_f1 ")
     assert out[1].startswith(f"test: accuracy {accuracy:.4f}")
     assert out[2:] == [f"run: {run}", f"next: python -m export {run}"]
-    shutil.rmtree(run)
