@@ -141,6 +141,11 @@ class Classifier:
         for indices in plan(batch.lengths, max_batch_tokens=self.max_batch_tokens):
             part = batch.take(indices)
             computed = self.opened.engine.run(part)
+            if computed.shape[-1] != len(self.manifest.labels):
+                raise BundleError(
+                    f"the model gives {computed.shape[-1]} logits, the bundle has {len(self.manifest.labels)} labels. "
+                    "Export the model again."
+                )
             rows = np.split(computed, part.cu_seqlens[1:-1]) if TASKS[self.manifest.task].per_token else computed
             for index, row in zip(indices, rows, strict=True):
                 results[index] = row

@@ -27,7 +27,7 @@ from runtime.errors import InputError
 from runtime.records import Record
 from runtime.tasks import TASKS
 
-from .checkpoint import CONFIG, RECORD, RunRecord, publish, read_config, write_config
+from .checkpoint import CONFIG, RECORD, RunRecord, publish, read_config, read_record, write_config
 from .collate import collate, num_batches, visit
 from .config import TrainConfig
 from .data import load_data
@@ -272,7 +272,7 @@ def _check_folder(config: TrainConfig, *, main: bool) -> None:
     if config.resume:
         if not file.is_file():
             raise RunError(f"--resume, but {run} holds no run. Start it without --resume.")
-        if (run / RECORD).is_file() and json.loads((run / RECORD).read_text(encoding="utf-8"))["complete"]:
+        if (run / RECORD).is_file() and read_record(run).complete:
             raise RunError(f"{run} is complete; there is nothing to resume. Train again with --overwrite.")
         was, now = asdict(replace(read_config(file), resume=True, overwrite=False)), asdict(config)
         changed = [
@@ -285,7 +285,7 @@ def _check_folder(config: TrainConfig, *, main: bool) -> None:
         return
     if run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file; a run is a folder. Choose another --output.")
-    if main and run.exists() and any(run.iterdir()):
+    if main and run.exists() and any(not file.name.startswith(".") for file in run.iterdir()):
         if not config.overwrite:
             hint = "go on with it by --resume, " if (run / "checkpoints").is_dir() else ""
             raise RunError(f"{run} exists already. Choose another --output, {hint}or replace it with --overwrite.")
@@ -294,10 +294,17 @@ def _check_folder(config: TrainConfig, *, main: bool) -> None:
 
 
 def _make_folder(config: TrainConfig) -> None:
-    if config.output.exists():
-        shutil.rmtree(config.output)
-    (config.output / "checkpoints").mkdir(parents=True)
-    write_config(config.output / CONFIG, replace(config, resume=False, overwrite=False))
+    """Empty the run's folder or make it. The configuration marks it as ours, so it goes last and comes first."""
+    run = config.output
+    run.mkdir(parents=True, exist_ok=True)
+    (run / RECORD).unlink(missing_ok=True)  # from here on the old run is no longer whole
+    for old in run.iterdir():
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        elif old.name != CONFIG:
+            old.unlink()
+    write_config(run / CONFIG, replace(config, resume=False, overwrite=False))
+    (run / "checkpoints").mkdir()
 
 
 def _encode(
@@ -372,8 +379,7 @@ class _History:
                 stream.write(json.dumps(line) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        return (
-            [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
-            if self._file.is_file()
-            else []
-        )
+        if not self._file.is_file():
+            return []
+        lines = self._file.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]  # what follows the last line end was cut by a kill

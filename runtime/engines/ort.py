@@ -66,14 +66,20 @@ class OrtEngine:
             raise BundleError(
                 f"{variant.file} has the inputs {names}, bundle.json says {list(variant.inputs)}. Export the model again."
             )
-        self._session, self._inputs, self._pad = session, names, pad_token_id
+        self._session, self._inputs, self._pad, self._file = session, names, pad_token_id, variant.file
         self._output = session.get_outputs()[0].name
         self.description = f"onnxruntime {onnxruntime.__version__}, {where}"
 
     def run(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Pad, compute, unpad. Returns (B, C), or (T, C) from a model that labels tokens."""
         padded = pad(batch, inputs=self._inputs, pad_token_id=self._pad)
-        (logits,) = self._session.run([self._output], padded.feeds)
+        try:
+            (logits,) = self._session.run([self._output], padded.feeds)
+        except Exception as exc:  # onnxruntime's own classes share no base
+            size = "×".join(map(str, padded.mask.shape))
+            raise BundleError(
+                f"{self._file} cannot compute a batch of {size} tokens: {exc}. Export the model again."
+            ) from exc
         logits = np.asarray(logits, dtype=np.float32)
         return logits[padded.mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
 

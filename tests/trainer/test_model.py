@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from trainer import model
 from trainer.errors import ModelError
-from trainer.model import Pretrained, find_model, graph_inputs, load_pretrained, usable_length
+from trainer.model import Pretrained, find_model, graph_inputs, load_pretrained, start_head_at, usable_length
 from trainer.objectives import OBJECTIVES
 
 LABELS = ("cat", "dog", "owl")
@@ -199,6 +200,27 @@ def test_a_head_of_the_same_size_is_kept_and_nothing_is_said(bert: Path) -> None
     assert torch.equal(again.model.classifier.weight, first.classifier.weight)
     assert again.notes == []
     assert again.model.config.id2label == dict(enumerate(LABELS)), "and has the labels of these rows"
+
+
+@pytest.mark.parametrize("family", USABLE)
+def test_a_prior_moves_every_logit_of_a_new_head_by_the_change_of_its_bias(
+    family: str, make_encoder_folder: Callable[[str], Path]
+) -> None:
+    loaded = load(make_encoder_folder(family))
+    assert loaded.head_is_new
+    feeds = {"input_ids": torch.full((1, 8), 20), "attention_mask": torch.ones(1, 8, dtype=torch.long)}
+    prior = np.array([-3.0, 0.5, 2.0], dtype=np.float32)
+    with torch.no_grad():
+        before = loaded.model.eval()(**feeds).logits
+        assert start_head_at(loaded.model, prior) == (family != "gpt2")  # whose head has no bias
+        moved = loaded.model(**feeds).logits - before
+    expected = np.zeros(3) if family == "gpt2" else prior  # a new head's bias is 0
+    np.testing.assert_allclose(moved[0], expected, atol=1e-6)
+
+
+def test_a_head_that_is_kept_is_not_new(bert: Path) -> None:
+    load(bert).model.save_pretrained(bert)
+    assert not load(bert).head_is_new
 
 
 def test_gpt2_pads_with_its_end_token_and_says_so(make_encoder_folder: Callable[[str], Path]) -> None:

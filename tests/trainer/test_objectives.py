@@ -20,7 +20,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from runtime.encode import Encoded, Encoder
 from runtime.entities import find_entities, first_tokens
 from runtime.records import Record, Span, bio_tags, to_records, word_spans
-from runtime.tasks import TASKS, softmax
+from runtime.tasks import TASKS, sigmoid, softmax
 from trainer import demo, metrics
 from trainer.collate import collate
 from trainer.loop import _parts
@@ -355,6 +355,13 @@ def test_weights_of_several_labels_are_the_ratio_of_the_balanced_ones() -> None:
 def test_a_label_that_is_never_there_has_a_finite_weight() -> None:
     weights = OBJECTIVES["multi-label"].weigh([np.array([0, 1], dtype=np.float32)] * 4, 2)
     assert np.isfinite(weights).all()
+
+
+def test_a_new_head_starts_at_the_log_odds_of_each_label() -> None:
+    truth = np.array([[1, 0], [0, 0], [1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0]], dtype=np.float32)
+    prior = OBJECTIVES["multi-label"].prior
+    assert prior is not None
+    np.testing.assert_allclose(sigmoid(prior(list(truth))), [2 / 8, 1 / 8], rtol=1e-5)
 
 
 def test_regression_has_a_logit_and_no_labels() -> None:
