@@ -221,6 +221,7 @@ _SORTED = "texts sorted by length in characters"
 THROUGHPUT: dict[str, Peer] = {
     "portabert fp32": Peer(partial(_portabert, variant="fp32"), _PORTABERT.format("fp32")),
     "portabert int8": Peer(partial(_portabert, variant="int8"), _PORTABERT.format("int8")),
+    "portabert int8-channel": Peer(partial(_portabert, variant="int8-channel"), _PORTABERT.format("int8-channel")),
     "transformers fp32 batch 1": Peer(
         partial(_transformers, dtype="float32", batch_size=1), _TORCH.format("fp32, batch_size=1"), max_texts=400
     ),
@@ -264,6 +265,7 @@ THROUGHPUT: dict[str, Peer] = {
 LATENCY: dict[str, Peer] = {
     "portabert fp32": THROUGHPUT["portabert fp32"],
     "portabert int8": THROUGHPUT["portabert int8"],
+    "portabert int8-channel": THROUGHPUT["portabert int8-channel"],
     "transformers fp32": Peer(partial(_transformers, dtype="float32", batch_size=1), _TORCH.format("fp32")),
     "optimum fp32": Peer(partial(_optimum, file=FP32, batch_size=1), _OPTIMUM.format(_FP32)),
     "optimum int8": Peer(partial(_optimum, file=INT8, batch_size=1), _OPTIMUM.format(_INT8)),

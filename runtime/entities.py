@@ -53,12 +53,10 @@ def find_entities(probabilities: Floats, tokens: Tokens, labels: tuple[str, ...]
 
 
 def first_tokens(tokens: Tokens) -> npt.NDArray[np.intp]:
-    """Find the first token of each word, special tokens left out. A token without characters (a lone "▁") starts no word."""
-    starts = np.empty(len(tokens.word_ids), dtype=np.bool_)
-    starts[:1] = True
-    starts[1:] = tokens.word_ids[1:] != tokens.word_ids[:-1]
-    visible = (tokens.word_ids >= 0) & (tokens.offsets[:, 1] > tokens.offsets[:, 0])
-    return np.flatnonzero(starts & visible)
+    """Find the first token of each word that has characters: special tokens and a lone "▁" or "Ġ" have none."""
+    visible = np.flatnonzero((tokens.word_ids >= 0) & (tokens.offsets[:, 1] > tokens.offsets[:, 0]))
+    words = tokens.word_ids[visible]
+    return np.asarray(visible[np.append(True, words[1:] != words[:-1])[: len(words)]], dtype=np.intp)
 
 
 def _last_token(tokens: Tokens, first: int) -> int:

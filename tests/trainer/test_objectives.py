@@ -216,12 +216,9 @@ def measure_perfect(encode: Callable[..., Encoded], family: str, records: list[R
     return objective.measure(logits, records, encoded.tokens, labels).values
 
 
-LOST = pytest.mark.xfail(
-    reason="runtime.entities.first_tokens loses a word whose first token has no characters", strict=True
-)
 
 
-@pytest.mark.parametrize("family", ["bert", pytest.param("roberta", marks=LOST)])
+@pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_a_perfect_tagger_has_span_f1_1(family: str, encode: Callable[..., Encoded]) -> None:
     values = measure_perfect(encode, family, demo_records("token", count=300))
     assert values == {"span_f1": 1.0, "span_precision": 1.0, "span_recall": 1.0}

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
@@ -72,8 +71,9 @@ def test_two_processes_train_the_model_that_one_trains(model: Path, tmp_path: Pa
     assert (two["best_step"], two["total_steps"]) == (one["best_step"], 8)
     expected, weights = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
     assert weights.keys() == expected.keys()
-    for name in expected:
-        torch.testing.assert_close(weights[name], expected[name], atol=1e-5, rtol=0)
+    apart = {name: float((weights[name] - expected[name]).abs().max()) for name in expected}
+    # Softmax does not see a key's bias: its gradient is rounding alone, which Adam scales up to whole steps.
+    assert {name: gap for name, gap in apart.items() if gap > 1e-5 and not name.endswith("key.bias")} == {}
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
     assert told.count("next: python -m export") == 1, "only the main process speaks"
 
