@@ -216,8 +216,6 @@ def measure_perfect(encode: Callable[..., Encoded], family: str, records: list[R
     return objective.measure(logits, records, encoded.tokens, labels).values
 
 
-
-
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_a_perfect_tagger_has_span_f1_1(family: str, encode: Callable[..., Encoded]) -> None:
     values = measure_perfect(encode, family, demo_records("token", count=300))
