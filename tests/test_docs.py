@@ -60,7 +60,8 @@ def test_the_readmes_commands_run_in_order_and_the_demo_learns(tmp_path: Path) -
     accuracy = float(re.search(r"test: accuracy ([\d.]+)", printed["python -m trainer"])[1])  # type: ignore[index]
     assert accuracy > 0.6, "8 classes; chance is 0.125"
     assert printed[commands[2]].startswith("track_delivery"), printed[commands[2]]
-    rows = list(csv.DictReader((tmp_path / "scored.csv").open(encoding="utf-8")))
+    with (tmp_path / "scored.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
     assert [row["id"] for row in rows] == [str(number) for number in range(30)]
     done = subprocess.run(
         [sys.executable, "-c", fenced("python")[0]], cwd=tmp_path, capture_output=True, text=True, env=environment()
