@@ -15,6 +15,7 @@ from runtime.bundle import FORMAT, Manifest, Variant, stored_files, write_manife
 from runtime.engines import why_missing
 from runtime.errors import EngineUnavailable
 from runtime.model import Classifier, open_classifier
+from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
 
@@ -90,7 +91,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             pair=checkpoint.pair,
             max_length=checkpoint.max_length,
             pad_token_id=pad_token_id,
-            thresholds=(0.5,) * len(checkpoint.labels) if checkpoint.config.task == "multi-label" else None,
+            thresholds=(0.5,) * len(checkpoint.labels) if TASKS[checkpoint.config.task].thresholds else None,
             temperature=1.0,
             variants={name: _variant(name, inputs) for name in config.variants},
             files={},

@@ -35,7 +35,6 @@ HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "tyro", "pyarrow", "tqd
 NAMED_TASKS = {
     "runtime/manifest_fields.py": "the format says which fields belong to which task, and is read before any table",
     "trainer/config.py": "rules about flags that have a meaning for some tasks alone, checked before torch is imported",
-    "export/pipeline.py": "to be replaced by TASKS[task].thresholds",
 }
 
 
