@@ -1,10 +1,9 @@
 """The machine and the versions that a figure belongs to."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from runtime.info import processor
+from runtime.info import package_version, processor
 from runtime.threads import usable_threads
 
 PACKAGES = (
@@ -29,12 +28,5 @@ def describe_machine() -> dict[str, Any]:
         "threads_reason": threads.reason,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": {package: package_version(package) or "not installed" for package in PACKAGES},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -94,9 +94,7 @@ def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
     checkpoint = open_run(run)
     records = checkpoint.evaluation_records(str(test)) or []
     model = checkpoint.load_model()
-    encoded = checkpoint.encoder().encode(
-        [(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records]
-    )
+    encoded = checkpoint.encoder().encode([r.model_input for r in records])
     expected = torch_logits_of_all(
         model, encoded, inputs=checkpoint.graph_inputs(model), pad_token_id=int(model.config.pad_token_id)
     )

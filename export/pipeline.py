@@ -100,11 +100,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         )
 
         # Verify, through the runtime that will serve it
-        encoded = (
-            encoder.encode([(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records])
-            if records
-            else None
-        )
+        encoded = encoder.encode([r.model_input for r in records]) if records else None
         if encoded and encoded.truncated.any():
             say(
                 f"note: {int(encoded.truncated.sum())} of {len(records or [])} evaluation rows are cut at {checkpoint.max_length} tokens"

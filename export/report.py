@@ -3,12 +3,11 @@
 import json
 import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 from runtime.bundle import Manifest
-from runtime.info import processor
+from runtime.info import package_version, processor
 from trainer.checkpoint import Checkpoint
 
 from .parity import RowFigures
@@ -140,11 +139,4 @@ def versions(exporter: str) -> dict[str, str]:
     packages = ["portabert", "torch", "transformers", "tokenizers", "onnx", "onnxruntime"] + (
         ["optimum"] if exporter == "optimum" else []
     )
-    return {package: _version(package) for package in packages}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # the source tree may be used without installing it
-        return "not installed"
+    return {package: package_version(package) or "not installed" for package in packages}

@@ -58,7 +58,7 @@ def measure_torch(model: Any, encoded: Encoded, *, inputs: tuple[str, ...], pad_
 
 def measure_classifier(classifier: Classifier, records: Sequence[Record]) -> Speed:
     """Time a bundle from text to answer."""
-    texts = [(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records[:MAX_TEXTS]]
+    texts = [r.model_input for r in records[:MAX_TEXTS]]
     middle = sorted(texts, key=lambda text: len(text if isinstance(text, str) else "".join(text)))[len(texts) // 2]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter has said how many rows are cut

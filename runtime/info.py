@@ -19,7 +19,7 @@ def describe_machine(threads: int | None = None) -> list[tuple[str, str]]:
     lines = [
         ("processor", processor()),
         ("threads", f"{found.number} ({found.reason})"),
-        ("versions", ", ".join(f"{package} {number}" for package in PACKAGES if (number := _version(package)))),
+        ("versions", ", ".join(f"{package} {number}" for package in PACKAGES if (number := package_version(package)))),
     ]
     return lines + [
         (f"engine {name}", f"no: {missing}" if (missing := why_missing(name)) else "yes") for name in ENGINES
@@ -55,7 +55,8 @@ def processor() -> str:
     return f"{values.get('model name', platform.machine())}; {' '.join(flag for flag in FLAGS if flag in have)}"
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Give the version of an installed package; None where it is not installed (the source tree may be used as it is)."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -44,6 +44,11 @@ class Record:
     words: tuple[tuple[int, int], ...] | None = None  # the characters of each word, where the row gave words
     line: int = 0
 
+    @property
+    def model_input(self) -> str | tuple[str, str]:
+        """What the model reads: the text, or both texts of a pair."""
+        return self.text if self.text_pair is None else (self.text, self.text_pair)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:

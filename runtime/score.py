@@ -109,7 +109,7 @@ def _chunks(source: Path, *, columns: Columns, layout: Layout) -> Iterator[list[
         if problems:
             chunk.clear()
             continue
-        chunk.append((current[0], record.text if record.text_pair is None else (record.text, record.text_pair)))
+        chunk.append((current[0], record.model_input))
         num_rows += 1
         if len(chunk) == STREAM_CHUNK:
             yield chunk

@@ -20,6 +20,7 @@ import transformers
 
 from runtime.bundle import sha256, write_synced
 from runtime.encode import Encoder
+from runtime.info import package_version
 from runtime.records import Record
 from runtime.tasks import TASKS
 
@@ -237,15 +238,8 @@ def publish(run: Path, best: Path, record: dict[str, Any]) -> RunRecord:
 
 def versions() -> dict[str, str]:
     """Name the programs at work and their versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("portabert", "torch", "transformers", "tokenizers", "accelerate"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # the source tree may be used without installing it
-            found[package] = "not installed"
-    return found
+    packages = ("portabert", "torch", "transformers", "tokenizers", "accelerate")
+    return {package: package_version(package) or "not installed" for package in packages}
 
 
 def _read_json(file: Path, expected: set[str]) -> dict[str, Any]:

@@ -316,7 +316,7 @@ def _encode(
     say: Callable[[str], None],
     name: str,
 ) -> Split:
-    texts = [(r.text, r.text_pair) if r.text_pair is not None else r.text for r in records]
+    texts = [r.model_input for r in records]
     encoded = encoder.encode(texts)
     if encoded.truncated.any():
         say(
