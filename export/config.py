@@ -10,7 +10,7 @@ from runtime.errors import InputError
 from trainer.config import TaskName
 
 Variants = Literal["fp32", "int8", "int8-channel"]
-Exporter = Literal["auto", "torch", "optimum"]
+Exporter = Literal["auto", "written", "torch", "optimum"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class ExportConfig:
     variants: tuple[Variants, ...] = ("fp32", "int8")
     """The forms of the model to write. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8."""
     exporter: Exporter = "auto"
-    """What traces the graph: torch, or Optimum (needs the extra `optimum`). auto: torch, and Optimum for architectures torch fails on."""
+    """Where the graph comes from. written: by portabert from the weights, for BERT and its kin; torch or optimum (needs the extra `optimum`): traced. auto: the first that can."""
 
     eval: str | None = None
     """Labelled rows to verify on, laid out as the training rows were. Not set: those the run was evaluated on."""

@@ -1,4 +1,4 @@
-"""The export, on one screen: load → trace → clean up → quantize → verify → write.
+"""The export, on one screen: load → draw the graph → its variants → verify → write.
 
 Everything is written into a temporary folder beside the target, and becomes the bundle in one rename when all checks have passed.
 """
@@ -23,14 +23,10 @@ from .config import ExportConfig
 from .errors import ParityError
 from .golden import make_golden
 from .parity import Floats, RowFigures, check_contract, compare_rows, difference
-from .passes import optimise
-from .quantize import quantize_per_channel, quantize_row_wise
 from .report import Line, Report, bundle_readme, versions
 from .speed import measure_classifier, measure_torch, torch_logits_of_all
-from .trace import trace
+from .variants import FILES, draw, write_variants
 
-FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx", "int8-channel": "onnx/model_int8_channel.onnx"}
-QUANTIZERS = {"int8": quantize_row_wise, "int8-channel": quantize_per_channel}
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -69,19 +65,17 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
         encoder = checkpoint.encoder()
 
-        (folder / "onnx").mkdir()
-        fp32 = folder / FILES["fp32"]
-        exporter = trace(checkpoint, model=model, inputs=inputs, exporter=config.exporter, file=fp32)
-        passes = optimise(fp32)
-        say(f"traced with {exporter}: {passes['traced']} nodes, {passes['drop unused']} after clean-up")
+        drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
+        say(drawn.summary)
         contract = check_contract(
-            fp32, model=model, max_length=checkpoint.max_length, limit=config.max_fp32_difference, **feed
+            folder / FILES["fp32"],
+            model=model,
+            max_length=checkpoint.max_length,
+            limit=config.max_fp32_difference,
+            **feed,
         )
         say(f"fp32 agrees with PyTorch at every shape and mask: largest difference {contract:.1e}")
-        for name in QUANTIZERS.keys() & set(config.variants):
-            QUANTIZERS[name](fp32, folder / FILES[name])
-        if "fp32" not in config.variants:
-            fp32.unlink()
+        write_variants(drawn, config.variants, inputs=inputs, folder=folder)
 
         golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
         draft = Manifest(
@@ -95,7 +89,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             temperature=1.0,
             variants={name: _variant(name, inputs) for name in config.variants},
             files={},
-            made_by=versions(exporter),
+            made_by=versions(drawn.exporter),
             golden=golden,
         )
 
@@ -107,7 +101,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             )
         expected = torch_logits_of_all(model, encoded, **feed) if encoded else []
         report = Report.begin(
-            checkpoint, exporter=exporter, passes=passes, contract=contract, num_rows=len(records or [])
+            checkpoint, exporter=drawn.exporter, passes=drawn.passes, contract=contract, num_rows=len(records or [])
         )
         if records and encoded:
             figures = compare_rows(expected, expected, checkpoint=checkpoint, records=records, encoded=encoded)

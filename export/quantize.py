@@ -1,31 +1,25 @@
-"""fp32 graph to int8 graph.
+"""A traced fp32 graph to an int8 graph, whatever the architecture.
 
-    int8           row-wise: every token has its own activation scale. The default: closer to fp32, and a text's answer does not depend on the other
-                   rows of its batch.
-
-        x (B, S, K) ─Reshape─► (T, K) ─ max|row| / 127 ─► scale (T, 1)
-                                 └─ QuantizeLinear(axis 0) ─► uint8, zero point 128 ─ MatMulInteger(W int8) ─► int32
-                                                        ─ Cast ─ × scale ─ × column scale (N,) ─ Reshape ─► (B, S, N)
-
+    int8           row-wise (row_wise.py). The default: closer to fp32, and a text's answer does not depend on the other rows of its batch. Encoders that
+                   encoder_weights.py knows are not rewritten here but written afresh, which runs faster.
     int8-channel   onnxruntime's dynamic quantisation: one activation scale a batch, which every row of it shares.
 
-Weights are int8 with one scale an output channel, activations uint8 (U8S8: the pairing that VNNI and AMX multiply), embedding tables int8 with one scale a
-row. Attention's own products and the head stay in fp32. Only standard ONNX operators are written.
+Weights are int8 with one scale an output channel, activations uint8, embedding tables int8 with one scale a row. Attention's own products and the head
+stay in fp32. Only standard ONNX operators are written.
 """
 
 import logging
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from .graph import Graph
 from .passes import drop_unused
+from .row_wise import Floats, Rows, look_up_rows, multiply_rows, quantize_rows
 
 MIN_EMBEDDING_ROWS = 256  # smaller tables (token types) stay as they are
-TINY = np.float32(1e-20)  # keeps the scale of a row of zeros from dividing by zero
 
 
 def quantize_row_wise(source: Path, target: Path) -> None:
@@ -36,9 +30,7 @@ def quantize_row_wise(source: Path, target: Path) -> None:
         target: where the int8 graph goes.
     """
     model = onnx.load(source)
-    _quantize_products(model)
-    _quantize_embeddings(model.graph)
-    onnx.checker.check_model(model)
+    _rewrite(model, products=True)
     onnx.save(model, target)
 
 
@@ -66,64 +58,53 @@ def quantize_per_channel(source: Path, target: Path) -> None:
     finally:
         root.setLevel(level)
     model = onnx.load(target)
-    _quantize_embeddings(model.graph)
-    onnx.checker.check_model(model)
+    _rewrite(model, products=False)
     onnx.save(model, target)
 
 
-class _Builder:
-    """A graph that is rewritten node by node, with its weights by name."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.nodes: list[NodeProto] = []
-        self.made: set[str] = set()
-        shaped = onnx.shape_inference.infer_shapes(model).graph
-        values = [*shaped.value_info, *shaped.input]
-        self.ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
-
-    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [output], name=f"{op}:{output}", **attributes))
-        self.made.add(output)
-        return output
-
-    def constant(self, name: str, value: npt.ArrayLike) -> str:
-        if name not in self.weights:
-            self.weights[name] = numpy_helper.from_array(np.asarray(value), name)
-            self.graph.initializer.append(self.weights[name])
-        return name
-
-    def finish(self) -> None:
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        drop_unused(self.graph)
+def _rewrite(model: onnx.ModelProto, *, products: bool) -> None:
+    """Replace every look-up in an embedding table and, where asked, every product of an activation and a weight."""
+    ranks, tables = _ranks(model), _embedding_tables(model.graph)
+    graph, prepared = Graph.rewriting(model), dict[str, Rows]()
+    for node in model.graph.node:
+        weight = _weight_of(node, graph) if products else None
+        if weight is not None:
+            _replace_product(graph, node, weight, flat=ranks.get(node.input[0]) == 2, prepared=prepared)
+        elif node.op_type == "Gather" and node.input[0] in tables:
+            table, indices = node.input[:2]
+            look_up_rows(graph, table, tables[table], indices, output=node.output[0])
+        else:
+            graph.keep(node)
+    graph.replace(model.graph)
+    drop_unused(model.graph)
+    onnx.checker.check_model(model)
 
 
-def _quantize_products(model: onnx.ModelProto) -> None:
-    """Replace every product of an activation and a weight; a Gemm too, but for the head's."""
-    builder = _Builder(model)
-    for node in list(builder.graph.node):
-        weight = _weight_of(node, builder)
-        if weight is None:
-            builder.nodes.append(node)
-            continue
-        x, output = node.input[0], node.output[0]
-        if f"{x}_uint8" not in builder.made:  # Q, K and V share one
-            _quantize_rows(builder, x, weight.shape[0])
-        has_bias = node.op_type == "Gemm" and len(node.input) == 3
-        flat = builder.ranks.get(x) == 2
-        product = _multiply(builder, x, node.input[1], weight, output if flat and not has_bias else f"{output}_rows")
-        if has_bias:
-            product = builder.add("Add", [product, node.input[2]], output if flat else f"{output}_biased")
-        if not flat:
-            builder.add("Reshape", [product, _shape_with(builder, x, weight.shape[1])], output)
-    builder.finish()
+def _replace_product(graph: Graph, node: NodeProto, weight: Floats, *, flat: bool, prepared: dict[str, Rows]) -> None:
+    """Multiply in int8 on rows (T, K), and give the product the leading axes of x again."""
+    (x, name), output = node.input[:2], node.output[0]
+    has_bias = node.op_type == "Gemm" and len(node.input) == 3
+    if x not in prepared:  # query, key and value share one
+        rows = x if flat else graph.op("Reshape", x, graph.ints(-1, weight.shape[0]))
+        prepared[x] = quantize_rows(graph, rows, rows=graph.op("Shape", rows, start=0, end=1))
+    product = multiply_rows(graph, prepared[x], name, weight, output=output if flat and not has_bias else None)
+    if has_bias:
+        product = graph.op("Add", product, node.input[2], output=output if flat else None)
+    if not flat:
+        leading = graph.once(f"{x}_leading", "Shape", x, end=-1)
+        shape = graph.once(f"{x}_shape_{weight.shape[1]}", "Concat", leading, graph.ints(weight.shape[1]), axis=0)
+        graph.op("Reshape", product, shape, output=output)
 
 
-def _weight_of(node: NodeProto, builder: _Builder) -> npt.NDArray[np.float32] | None:
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    shaped = onnx.shape_inference.infer_shapes(model).graph
+    values = [*shaped.value_info, *shaped.input]
+    return {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
+
+
+def _weight_of(node: NodeProto, graph: Graph) -> Floats | None:
     """Give the constant (K, N) matrix a node multiplies by, or None if it is to stay as it is."""
-    tensor = builder.weights.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
+    tensor = graph.constants.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
     if tensor is None or len(tensor.dims) != 2 or tensor.data_type != TensorProto.FLOAT:
         return None
     if node.op_type == "MatMul":
@@ -137,89 +118,23 @@ def _weight_of(node: NodeProto, builder: _Builder) -> npt.NDArray[np.float32] | 
     return numpy_helper.to_array(tensor) if plain else None
 
 
-def _quantize_rows(builder: _Builder, x: str, width: int) -> None:
-    """Quantise each row of x by its own largest magnitude: x_uint8 (T, K) and x_scale (T, 1)."""
-    last = builder.constant("last_axis", np.array([-1], dtype=np.int64))
-    if builder.ranks.get(x) != 2:
-        x_rows = builder.add(
-            "Reshape", [x, builder.constant(f"rows_of_{width}", np.array([-1, width], dtype=np.int64))], f"{x}_rows_in"
-        )
-    else:
-        x_rows = x
-    high = builder.add("ReduceMax", [x_rows, last], f"{x}_high", keepdims=1)
-    low = builder.add("Neg", [builder.add("ReduceMin", [x_rows, last], f"{x}_low", keepdims=1)], f"{x}_depth")
-    largest = builder.add("Max", [high, low, builder.constant("tiny", TINY)], f"{x}_largest")
-    scale = builder.add("Mul", [largest, builder.constant("one_127th", np.float32(1 / 127))], f"{x}_scale")  # (T, 1)
-    scale_1d = builder.add("Squeeze", [scale, last], f"{x}_scale_1d")  # (T,)
-    zero = builder.constant("zero_point", np.uint8(128))
-    zeros = builder.add("Expand", [zero, builder.add("Shape", [scale_1d], f"{x}_num_rows")], f"{x}_zeros")
-    builder.add("QuantizeLinear", [x_rows, scale_1d, zeros], f"{x}_uint8", axis=0)
-
-
-def _multiply(builder: _Builder, x: str, name: str, weight: npt.NDArray[np.float32], output: str) -> str:
-    scale = np.maximum(np.abs(weight).max(axis=0) / 127, TINY).astype(np.float32)  # (N,)
-    columns = builder.constant(f"{name}_int8", np.rint(weight / scale).astype(np.int8))
-    zero = builder.constant("zero_point", np.uint8(128))
-    total = builder.add("MatMulInteger", [f"{x}_uint8", columns, zero], f"{output}_int32")
-    floats = builder.add("Cast", [total], f"{output}_float", to=TensorProto.FLOAT)
-    rows = builder.add("Mul", [floats, f"{x}_scale"], f"{output}_by_row")
-    return builder.add("Mul", [rows, builder.constant(f"{name}_scale", scale)], output)
-
-
-def _shape_with(builder: _Builder, x: str, width: int) -> str:
-    """Give the name of the shape of x with another last axis, computed once."""
-    name = f"{x}_shape_{width}"
-    if name not in builder.made:
-        leading = f"{x}_leading"
-        if leading not in builder.made:
-            builder.add("Shape", [x], leading, end=-1)
-        last = builder.constant(f"width_{width}", np.array([width], dtype=np.int64))
-        builder.add("Concat", [leading, last], name, axis=0)
-    return name
-
-
-def _quantize_embeddings(graph: onnx.GraphProto) -> None:
-    """Store embedding tables as int8: Gather, Cast, Mul.
-
-    A scale a table (onnxruntime's own way) would spoil rare rows, and LayerNorm's weights with them; a scale a row costs 4 bytes in hundreds.
-    """
-    readers: dict[str, list[NodeProto]] = {}
+def _embedding_tables(graph: onnx.GraphProto) -> dict[str, Floats]:
+    """Find the tables that nodes only gather rows of."""
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node)
-    for tensor in list(graph.initializer):
-        lookups = readers.get(tensor.name, [])
-        is_table = (
-            len(tensor.dims) == 2 and tensor.data_type == TensorProto.FLOAT and tensor.dims[0] >= MIN_EMBEDDING_ROWS
-        )
-        if (
-            not is_table
-            or not lookups
-            or any(node.op_type != "Gather" or node.input[0] != tensor.name or _axis(node) for node in lookups)
-        ):
-            continue
-        rows = numpy_helper.to_array(tensor)
-        scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / 127, TINY).astype(np.float32)  # (V, 1)
-        graph.initializer.append(numpy_helper.from_array(np.rint(rows / scale).astype(np.int8), f"{tensor.name}_int8"))
-        graph.initializer.append(numpy_helper.from_array(scale, f"{tensor.name}_scale"))
-        graph.initializer.remove(tensor)
-        for lookup in lookups:
-            _replace_lookup(graph, lookup, tensor.name)
+            readers[name].append(node)
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if len(tensor.dims) == 2
+        and tensor.data_type == TensorProto.FLOAT
+        and tensor.dims[0] >= MIN_EMBEDDING_ROWS
+        and readers[tensor.name]
+        and all(_gathers_rows(node, tensor.name) for node in readers[tensor.name])
+    }
 
 
-def _replace_lookup(graph: onnx.GraphProto, lookup: NodeProto, name: str) -> None:
-    indices, output = lookup.input[1], lookup.output[0]
-    nodes = [
-        helper.make_node("Gather", [f"{name}_int8", indices], [f"{output}_int8"], name=f"{output}_rows"),
-        helper.make_node("Gather", [f"{name}_scale", indices], [f"{output}_scale"], name=f"{output}_scales"),
-        helper.make_node("Cast", [f"{output}_int8"], [f"{output}_float"], name=f"{output}_cast", to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}_float", f"{output}_scale"], [output], name=f"{output}_scaled"),
-    ]
-    position = next(index for index, node in enumerate(graph.node) if output in node.output)
-    del graph.node[position]
-    for offset, node in enumerate(nodes):
-        graph.node.insert(position + offset, node)
-
-
-def _axis(node: NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+def _gathers_rows(node: NodeProto, table: str) -> bool:
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return node.op_type == "Gather" and node.input[0] == table and axis == 0

@@ -30,8 +30,8 @@ class Report:
     Attributes:
         task: the model's task.
         metric: the task's headline metric.
-        exporter: what traced the graph.
-        passes: nodes after each clean-up pass.
+        exporter: where the graph came from.
+        passes: its nodes, for a trace after each clean-up pass.
         contract_difference: largest fp32 difference from PyTorch over all shapes and masks.
         num_rows: evaluation rows.
         lines: PyTorch first, then the variants.

@@ -17,8 +17,7 @@ from runtime.errors import InputError
 from trainer.checkpoint import Checkpoint
 
 from .errors import TraceError
-
-OPSET = 18  # what onnxruntime 1.14 and later run; nothing newer is needed by an encoder
+from .graph import OPSET
 
 
 def trace(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporter: str, file: Path) -> str:

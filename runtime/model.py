@@ -138,9 +138,9 @@ class Classifier:
         """Compute the logits of encoded texts: per text (C,), or (t, C) for a tagger."""
         batch = encoded.batch
         results: list[Floats | None] = [None] * len(batch.lengths)
-        for indices in plan(batch.lengths, max_batch_tokens=self.max_batch_tokens):
-            part = batch.take(indices)
-            computed = self.opened.engine.run(part)
+        plans = plan(batch.lengths, max_batch_tokens=self.max_batch_tokens)
+        parts = [batch.take(indices) for indices in plans]
+        for indices, part, computed in zip(plans, parts, self.opened.engine.run(parts), strict=True):
             if computed.shape[-1] != len(self.manifest.labels):
                 raise BundleError(
                     f"the model gives {computed.shape[-1]} logits, the bundle has {len(self.manifest.labels)} labels. "

@@ -7,6 +7,7 @@ classifier = runtime.load(tiny_bundle(tmp_path), engine=FakeEngine(num_labels=2)
 
 import json
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ class FakeEngine:
         """What runs where, for people."""
         return "a fake engine for tests"
 
-    def run(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Compute logits: (B, C), or (T, C) where tokens are labelled."""
+    def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
+        """Compute logits: for each batch (B, C), or (T, C) where tokens are labelled."""
+        return [self._run(batch) for batch in batches]
+
+    def _run(self, batch: Batch) -> npt.NDArray[np.float32]:
         factors = np.arange(1, self.num_labels + 1)
         said = batch.input_ids + 10 * batch.token_type_ids
         votes = (said[:, None] * factors % 31) / 5 - 3  # (T, C)
@@ -131,7 +135,7 @@ def _write_tokenizer(folder: Path) -> None:
 def _golden(folder: Path, task: str, *, num_labels: int, pair: bool) -> Golden:
     text = ("My parcel never came", "Cancel it") if pair else "My parcel never came"
     batch = Encoder(folder, max_length=MAX_LENGTH, pair=pair).encode([text]).batch
-    logits = FakeEngine(num_labels=num_labels, per_token=TASKS[task].per_token).run(batch)
+    logits = FakeEngine(num_labels=num_labels, per_token=TASKS[task].per_token).run([batch])[0]
     row = tuple(map(tuple, logits.tolist())) if TASKS[task].per_token else tuple(logits[0].tolist())
     return Golden(texts=(text,), input_ids=(tuple(batch.input_ids.tolist()),), logits=(row,))
 

@@ -4,7 +4,7 @@ An engine knows no task, no label and no text. To add one, write `runtime/engine
 row in `ENGINES`; nothing is imported until it is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -24,14 +24,14 @@ class Engine(Protocol):
     def description(self) -> str:
         """What runs where, for people: "onnxruntime 1.31.1, CPU, 2 threads"."""
 
-    def run(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Compute logits.
+    def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
+        """Compute logits. It gets all batches of a call, so that it may compute several at once.
 
         Args:
-            batch: B packed texts of T tokens.
+            batches: each of B packed texts of T tokens.
 
         Returns:
-            (B, C) for models that label texts, (T, C) for models that label tokens.
+            For each batch (B, C) from models that label texts, (T, C) from models that label tokens.
         """
 
 

@@ -1,6 +1,20 @@
-"""onnxruntime on the CPU or a CUDA GPU. It wants rectangles, so this file pads, and takes the padding out of the answer again."""
+"""onnxruntime on the CPU or a CUDA GPU. It wants rectangles, so this file pads, and takes the padding out of the answer again.
 
+On the CPU several threads are used in one of two ways, both with the same answers to the bit:
+
+    many batches    one session of one thread, in which as many batches as there are threads are computed at once: nobody waits for anybody
+    one batch       a session whose threads share every product, or the one of one thread, whichever is faster: threads that share meet some two
+                    hundred times a pass, which on some machines costs a short text more than they gain (docs/LOG.md). `_Rivals` measures it
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from statistics import median
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +34,9 @@ def open_cpu(path: Path, *, variant: Variant, pad_token_id: int, threads: int) -
     Raises:
         BundleError: onnxruntime refuses the file.
     """
-    return OrtEngine(_session(path, CPU, variant, threads), variant, pad_token_id, f"CPU, {_threads(threads)}")
+    return OrtEngine(
+        partial(_session, path, CPU, variant), variant, pad_token_id, f"CPU, {_threads(threads)}", threads=threads
+    )
 
 
 def open_cuda(path: Path, *, variant: Variant, pad_token_id: int, threads: int) -> "OrtEngine":
@@ -36,7 +52,7 @@ def open_cuda(path: Path, *, variant: Variant, pad_token_id: int, threads: int) 
             "onnxruntime could not start CUDA (no GPU, or its driver, CUDA or cuDNN libraries are missing); see onnxruntime's own lines above. "
             "Check `nvidia-smi`, or choose --engine ort-cpu"
         )
-    return OrtEngine(session, variant, pad_token_id, "CUDA")
+    return OrtEngine(lambda threads: session, variant, pad_token_id, "CUDA", threads=1)
 
 
 def cpu_missing() -> str | None:
@@ -55,26 +71,56 @@ def cuda_missing() -> str | None:
 
 
 class OrtEngine:
-    """An onnxruntime session. `run` may be called from several threads at once."""
+    """An onnxruntime model. `run` may be called from several threads at once."""
 
-    def __init__(self, session: Any, variant: Variant, pad_token_id: int, where: str) -> None:
-        """Wrap a session whose inputs must be those the manifest names."""
+    def __init__(
+        self, open_session: Callable[[int], Any], variant: Variant, pad_token_id: int, where: str, *, threads: int
+    ) -> None:
+        """Open a session of one thread, whose inputs must be those the manifest names.
+
+        Args:
+            open_session: opens the model with a number of threads.
+            variant: the model.
+            pad_token_id: what input_ids are padded with.
+            where: the device and its threads, for people.
+            threads: how many may compute; the first session has one, and another is opened when it pays.
+        """
         import onnxruntime
 
-        names = [node.name for node in session.get_inputs()]
+        self._open, self._threads, self._narrow = open_session, threads, open_session(1)
+        names = [node.name for node in self._narrow.get_inputs()]
         if sorted(names) != sorted(variant.inputs):
             raise BundleError(
                 f"{variant.file} has the inputs {names}, bundle.json says {list(variant.inputs)}. Export the model again."
             )
-        self._session, self._inputs, self._pad, self._file = session, names, pad_token_id, variant.file
-        self._output = session.get_outputs()[0].name
+        self._inputs, self._pad, self._file = names, pad_token_id, variant.file
+        self._output = self._narrow.get_outputs()[0].name
+        self._lock, self._rivals = Lock(), _Rivals()
+        self._wide: Any = None
+        self._pool: ThreadPoolExecutor | None = None
         self.description = f"onnxruntime {onnxruntime.__version__}, {where}"
 
-    def run(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Pad, compute, unpad. Returns (B, C), or (T, C) from a model that labels tokens."""
+    def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
+        """Pad, compute, unpad. Returns for each batch (B, C), or (T, C) from a model that labels tokens."""
+        if self._threads == 1:
+            return [self._compute(self._narrow, batch) for batch in batches]
+        if len(batches) == 1:
+            return [self._compute_alone(batches[0])]
+        return list(self._workers().map(partial(self._compute, self._narrow), batches))
+
+    def _compute_alone(self, batch: Batch) -> npt.NDArray[np.float32]:
+        num_tokens = len(batch.lengths) * int(batch.lengths.max())
+        shared = self._rivals.prefer_shared(num_tokens)
+        session = self._shared() if shared else self._narrow
+        start = time.perf_counter()
+        logits = self._compute(session, batch)
+        self._rivals.note(num_tokens, time.perf_counter() - start, shared=shared)
+        return logits
+
+    def _compute(self, session: Any, batch: Batch) -> npt.NDArray[np.float32]:
         padded = pad(batch, inputs=self._inputs, pad_token_id=self._pad)
         try:
-            (logits,) = self._session.run([self._output], padded.feeds)
+            (logits,) = session.run([self._output], padded.feeds)
         except Exception as exc:  # onnxruntime's own classes share no base
             size = "×".join(map(str, padded.mask.shape))
             raise BundleError(
@@ -82,6 +128,48 @@ class OrtEngine:
             ) from exc
         logits = np.asarray(logits, dtype=np.float32)
         return logits[padded.mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
+
+    def _shared(self) -> Any:
+        with self._lock:
+            self._wide = self._wide or self._open(self._threads)
+        return self._wide
+
+    def _workers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="portabert")
+        return self._pool
+
+
+class _Rivals:
+    """Which session answers a batch alone the fastest: for each size (a power of two of tokens) both are tried in turn, and again after a while."""
+
+    TRIALS, KEPT_FOR = 5, 500  # batches
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._seconds: dict[tuple[int, bool], list[float]] = defaultdict(list)  # a token, by size and whether shared
+        self._decided: dict[int, tuple[bool, int]] = {}  # by size: the better one, and for how many batches more
+
+    def prefer_shared(self, num_tokens: int) -> bool:
+        size = num_tokens.bit_length()
+        with self._lock:
+            shared, left = self._decided.get(size, (False, 0))
+            if left:
+                self._decided[size] = (shared, left - 1)
+                return shared
+            self._decided.pop(size, None)
+            return len(self._seconds[size, True]) < len(self._seconds[size, False])
+
+    def note(self, num_tokens: int, seconds: float, *, shared: bool) -> None:
+        size = num_tokens.bit_length()
+        with self._lock:
+            if size in self._decided:
+                return
+            self._seconds[size, shared].append(seconds / num_tokens)
+            alone, together = (self._seconds[size, way] for way in (False, True))
+            if min(len(alone), len(together)) >= self.TRIALS:
+                self._decided[size] = (median(together) < median(alone), self.KEPT_FOR)
+                del self._seconds[size, False], self._seconds[size, True]
 
 
 def _session(path: Path, provider: str, variant: Variant, threads: int) -> Any:

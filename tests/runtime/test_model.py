@@ -127,7 +127,7 @@ def test_the_fake_engine_answers_by_its_rule(tmp_path: Path) -> None:
     ids = classifier.encode(["late"]).batch.input_ids
     expected = [[(v * (c + 1)) % 31 / 5 - 3 for c in range(3)] for v in ids.tolist()]
     np.testing.assert_allclose(classifier.predict("late").logits, expected, atol=1e-6)
-    (text,) = FakeEngine(num_labels=3).run(classifier.encode(["late"]).batch)
+    ((text,),) = FakeEngine(num_labels=3).run([classifier.encode(["late"]).batch])
     np.testing.assert_allclose(text, np.mean(expected, axis=0), atol=1e-6)
 
 

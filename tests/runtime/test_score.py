@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -431,11 +431,11 @@ class _Stopping:
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop, self._fake, self._num_batches = stop, FakeEngine(num_labels=2), 0
 
-    def run(self, batch: runtime.Batch) -> Any:
-        self._num_batches += 1
+    def run(self, batches: Sequence[runtime.Batch]) -> Any:
+        self._num_batches += len(batches)
         if self._num_batches > 1:
             self._stop()
-        return self._fake.run(batch)
+        return self._fake.run(batches)
 
 
 def _interrupt() -> None:

@@ -1,0 +1,78 @@
+"""An ONNX graph in the making: nodes in the order they run, constants by name."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+OPSET = 18  # what onnxruntime 1.14 and later run; nothing newer is needed by an encoder
+IR_VERSION = 8  # that opset's own
+
+
+class Graph:
+    """Nodes and constants; every method gives the name of what it made."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+        self.made: set[str] = set()
+        self._taken: set[str] = set()  # names of the model that is being rewritten
+
+    @classmethod
+    def rewriting(cls, model: onnx.ModelProto) -> "Graph":
+        """Begin with the constants of a model and none of its nodes; `replace` puts the result into it."""
+        graph = cls()
+        graph.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        graph._taken = {name for node in model.graph.node for name in node.output}
+        return graph
+
+    def replace(self, graph: onnx.GraphProto) -> None:
+        """Give a graph these nodes and constants for its own."""
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(self.constants.values())
+
+    def keep(self, node: NodeProto) -> None:
+        """Add a node of the model that is being rewritten as it is."""
+        self.nodes.append(node)
+        self.made.update(node.output)
+
+    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Add a node of one output, which is named after it where no name is given."""
+        output = output or self._free_name(op_type)
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=f"{op_type}:{output}", **attributes))
+        self.made.add(output)
+        return output
+
+    def split(self, x: str, num_parts: int) -> list[str]:
+        """Cut the last axis of x (…, num_parts · N) into equal parts."""
+        outputs = [f"{x}_part_{part}" for part in range(num_parts)]
+        self.nodes.append(helper.make_node("Split", [x], outputs, name=f"Split:{x}", axis=-1, num_outputs=num_parts))
+        self.made.update(outputs)
+        return outputs
+
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
+        """Add a constant, once a name."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        """Add a list of int64, as axes and shapes are given."""
+        return self.constant("ints_" + "_".join(map(str, values)).replace("-", "m"), np.array(values, dtype=np.int64))
+
+    def scalar(self, value: float | int | np.generic) -> str:
+        """Add a number: a Python float as float32, an int as int64, numpy's as they are."""
+        kinds: dict[type, type[np.generic]] = {float: np.float32, int: np.int64}
+        typed = kinds[type(value)](value) if type(value) in kinds else np.asarray(value)[()]
+        return self.constant(f"{typed.dtype}_{typed}", typed)
+
+    def once(self, name: str, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node unless one of this name is there."""
+        return name if name in self.made else self.op(op_type, *inputs, output=name, **attributes)
+
+    def _free_name(self, op_type: str) -> str:
+        name = f"{op_type}_{len(self.nodes)}"
+        return name if name not in self._taken else f"{name}_rewritten"

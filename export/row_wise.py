@@ -1,0 +1,104 @@
+"""Row-wise int8: every row of an activation (a token) has a scale of its own, every column of a weight (an output channel) too.
+
+    x (T, K) ─ Abs ─ ReduceMax ─ × 1/127 ─► scale (T,)
+       └─────── QuantizeLinear(axis 0) ─► uint8 ─ MatMulInteger(W int8) ─► int32 ─ Cast ─ × column scale (N,) ─ × row scale (T, 1) ─► (T, N)
+
+A row's result depends on no other row, and its int32 sums are exact: a text has the same logits to the bit alone and in any batch. uint8 by int8 is the
+pairing that VNNI and AMX multiply. Only standard operators are written.
+
+The column scale is multiplied by a 1 that is computed from the graph's input. onnxruntime fuses `MatMulInteger, Cast, Mul(·, Mul(scale, scale))` into one
+kernel that scales while the sums are still in registers, but only if the inner product is still there when it looks, and a product of two constants is
+folded before. The row scale must not stand in the 1's place: the fused kernel would multiply the bias that follows by it too (docs/LOG.md).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from .graph import Graph
+
+Floats = npt.NDArray[np.float32]
+
+TINY = np.float32(1e-20)  # keeps the scale of weights that are all 0 from dividing by zero
+SYMMETRIC = 128  # the zero point of activations that may be as far below 0 as above
+
+
+class Bounded(NamedTuple):
+    """An activation function that is bounded below, so that most of the 256 steps can lie above 0.
+
+    Attributes:
+        lowest: the least value it gives, as a magnitude.
+        zero_point: steps that are kept for what is below 0.
+    """
+
+    lowest: float
+    zero_point: int
+
+
+# The least value of x·Φ(x) is −0.16997 at −0.7518. With 24 steps below 0, 231 lie above, where symmetric rows have 127. Rows whose largest value is
+# below 1.64 get steps of 0.17 / 24, which symmetric rows would have from 0.90 down.
+BOUNDED = {"gelu": Bounded(0.17, 24), "relu": Bounded(0.0, 0)}
+
+
+class Rows(NamedTuple):
+    """The names of a quantised activation: values uint8 (T, K), scale (T, 1), and its zero point."""
+
+    values: str
+    scale: str
+    zero_point: int
+
+
+def quantize_rows(graph: Graph, x: str, *, rows: str, activation: str | None = None) -> Rows:
+    """Quantise each row of x (T, K) by its own largest magnitude.
+
+    Args:
+        graph: where nodes are added.
+        x: the activation.
+        rows: the name of the number of its rows, a list of one; activations that share it share their zero points.
+        activation: the function that x came out of, if it is in BOUNDED.
+    """
+    zero_point, last = SYMMETRIC, graph.ints(-1)
+    if activation in BOUNDED:
+        lowest, zero_point = BOUNDED[activation]
+        largest = graph.op("ReduceMax", x, last, keepdims=0)
+        floor = np.float32(lowest / zero_point) if zero_point else TINY
+        by_top = graph.op("Mul", largest, graph.scalar(1 / (255 - zero_point)))
+        scale = graph.op("Max", by_top, graph.scalar(floor))  # (T,)
+    else:
+        # A row of zeros has the scale 0: whatever its values become, they are multiplied by it.
+        scale = graph.op("Mul", graph.op("ReduceMax", graph.op("Abs", x), last, keepdims=0), graph.scalar(1 / 127))
+    zeros = graph.once(f"{rows}_of_{zero_point}", "Expand", graph.scalar(np.uint8(zero_point)), rows)
+    values = graph.op("QuantizeLinear", x, scale, zeros, axis=0)
+    return Rows(values, graph.op("Unsqueeze", scale, last), zero_point)
+
+
+def multiply_rows(graph: Graph, x: Rows, name: str, weight: Floats, *, output: str | None = None) -> str:
+    """Multiply quantised rows (T, K) by a weight (K, N), which is quantised here by its columns' largest magnitudes."""
+    scale = np.maximum(np.abs(weight).max(axis=0) / 127, TINY).astype(np.float32)  # (N,)
+    columns = graph.constant(f"{name}_int8", np.rint(weight / scale).astype(np.int8))
+    sums = graph.op("MatMulInteger", x.values, columns, graph.scalar(np.uint8(x.zero_point)))
+    by_column = graph.op("Mul", _one(graph), graph.constant(f"{name}_scale", scale))
+    return graph.op(
+        "Mul", graph.op("Mul", graph.op("Cast", sums, to=TensorProto.FLOAT), by_column), x.scale, output=output
+    )
+
+
+def look_up_rows(graph: Graph, name: str, table: Floats, indices: str, *, output: str | None = None) -> str:
+    """Gather rows of a table (V, E) that is stored as int8 with a scale a row.
+
+    A scale a table (onnxruntime's own way) would spoil rare rows; a scale a row costs 4 bytes in hundreds.
+    """
+    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / 127, TINY).astype(np.float32)  # (V, 1)
+    stored = graph.constant(f"{name}_int8", np.rint(table / scale).astype(np.int8))
+    values = graph.op("Cast", graph.op("Gather", stored, indices), to=TensorProto.FLOAT)
+    return graph.op("Mul", values, graph.op("Gather", graph.constant(f"{name}_scale", scale), indices), output=output)
+
+
+def _one(graph: Graph) -> str:
+    """1.0, computed as the lesser of the batch size and 1."""
+    if "one" not in graph.made:
+        batch = graph.op("Shape", "input_ids", start=0, end=1)  # (1,)
+        graph.op("Cast", graph.op("Min", batch, graph.ints(1)), to=TensorProto.FLOAT, output="one")
+    return "one"
