@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     print(report.table())
-    print(f"bundle: {config.target}\nnext: python -m runtime predict {config.target} 'some text'")
+    texts = "'one text' 'another text'" if report.pair else "'some text'"
+    print(f"bundle: {config.target}\nnext: python -m runtime predict {config.target} {texts}")
     return 0
 
 

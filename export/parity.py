@@ -1,5 +1,6 @@
-"""Does the exported model answer as the trained one? Three questions, each with a limit.
+"""Does the exported model answer as the trained one? Four questions, each with a limit.
 
+token ids  the golden texts, against transformers' own tokenizer
 contract   any shape, any mask: ONNX fp32 logits against PyTorch's on the same random input
 rows       the evaluation rows, through the runtime as users will run it: logits, decisions, the task's metric
 golden     the fixed texts that travel in the bundle
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from runtime.batching import pad
+from runtime.bundle import Golden
 from runtime.encode import Encoded
 from runtime.records import Record
 from trainer.checkpoint import Checkpoint
@@ -104,6 +106,23 @@ def check_contract(
             )
         )
     return worst
+
+
+def check_token_ids(golden: Golden, *, tokenizer: Any, max_length: int) -> None:
+    """Compare the token ids of the golden texts with those of the Hugging Face tokenizer the model was trained with.
+
+    Raises:
+        ParityError: a text is cut into other tokens.
+    """
+    for text, input_ids in zip(golden.texts, golden.input_ids, strict=True):
+        parts = (text,) if isinstance(text, str) else text
+        expected = tokenizer(*parts, truncation=True, max_length=max_length)["input_ids"]
+        if list(input_ids) != expected:
+            place = next((i for i, (a, b) in enumerate(zip(input_ids, expected, strict=False)) if a != b), "the end")
+            raise ParityError(
+                f"{text!r} becomes other token ids at prediction than by {type(tokenizer).__name__}, from token {place} on. "
+                "Save the tokenizer anew with transformers (tokenizer.save_pretrained), and export again."
+            )
 
 
 def difference(expected: Floats, actual: Floats) -> float:

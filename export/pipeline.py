@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtime.bundle import FORMAT, Manifest, Variant, stored_files, write_manifest, writing
+from runtime.encode import Encoder
 from runtime.engines import why_missing
 from runtime.errors import EngineUnavailable
 from runtime.model import Classifier, open_classifier
@@ -22,20 +23,12 @@ from trainer.config import TrainConfig
 from .config import ExportConfig
 from .errors import ParityError
 from .golden import make_golden
-from .parity import Floats, RowFigures, check_contract, compare_rows, difference
+from .parity import Floats, RowFigures, check_contract, check_token_ids, compare_rows, difference
 from .report import Line, Report, bundle_readme, versions
 from .speed import measure_classifier, measure_torch, torch_logits_of_all
 from .variants import FILES, draw, write_variants
 
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
 
 
 def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
@@ -59,11 +52,18 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         say(f"note: {note}")
     records = checkpoint.evaluation_records(config.eval)
     with writing(config.target, overwrite=config.overwrite) as folder:
-        _copy_tokenizer(checkpoint, folder)
+        tokenizer = checkpoint.load_tokenizer()
+        tokenizer.save_pretrained(folder)  # what it does after reading all of its files, not what one of them says
+        shutil.copy(checkpoint.folder / "config.json", folder)
         model = checkpoint.load_model()
         inputs, pad_token_id = checkpoint.graph_inputs(model), int(model.config.pad_token_id)
         feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
-        encoder = checkpoint.encoder()
+        encoder = Encoder(
+            folder,
+            max_length=checkpoint.max_length,
+            pair=checkpoint.pair,
+            offsets=TASKS[checkpoint.config.task].per_token,
+        )
 
         drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
         say(drawn.summary)
@@ -78,6 +78,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         write_variants(drawn, config.variants, inputs=inputs, folder=folder)
 
         golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
+        check_token_ids(golden, tokenizer=tokenizer, max_length=checkpoint.max_length)
         draft = Manifest(
             format=FORMAT,
             task=checkpoint.config.task,
@@ -154,12 +155,6 @@ def _open(config: ExportConfig) -> Checkpoint:
         task=config.task, max_length=config.max_length, text_pair_column="text_pair" if config.pair else None
     )
     return open_foreign(config.run, config=layout)
-
-
-def _copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    for name in ("config.json", *TOKENIZER_FILES):
-        if (checkpoint.folder / name).is_file():
-            shutil.copy(checkpoint.folder / name, folder / name)
 
 
 def _variant(name: str, inputs: tuple[str, ...]) -> Variant:

@@ -29,6 +29,7 @@ class Report:
 
     Attributes:
         task: the model's task.
+        pair: whether it compares two texts.
         metric: the task's headline metric.
         exporter: where the graph came from.
         passes: its nodes, for a trace after each clean-up pass.
@@ -38,6 +39,7 @@ class Report:
     """
 
     task: str
+    pair: bool
     metric: str
     exporter: str
     passes: dict[str, int]
@@ -52,6 +54,7 @@ class Report:
         """Start the report of a checkpoint's export."""
         return cls(
             task=checkpoint.config.task,
+            pair=checkpoint.pair,
             metric=checkpoint.objective.best_metric,
             exporter=exporter,
             passes=passes,

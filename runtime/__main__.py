@@ -9,6 +9,7 @@ python -m runtime info bundles/demo
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,12 @@ class Info(Engine):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         verb = tyro.cli(Predict | Score | Check | Info, prog="python -m runtime", args=arguments)
         code = RUN[type(verb)](verb)
@@ -112,6 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone (`| head`); without this, Python would try to flush once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning as errors are printed; which line of ours it came from is nobody's concern here."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _predict(verb: Predict) -> int:

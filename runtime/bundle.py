@@ -192,13 +192,16 @@ def stored_files(folder: Path) -> dict[str, StoredFile]:
 def writing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary folder beside `target`; when the block ends well, it becomes `target` in one rename.
 
-    A kill at any point leaves the old bundle or the new one; what lies about is put right by the next call.
+    A kill at any point leaves the old bundle or the new one; what lies about is put right by the next call. The temporary folder is locked while it is
+    written, so that a second writer of the same target sees it.
 
     Raises:
-        InputError: `target` exists and `overwrite` is false, or it is something else than a bundle.
+        InputError: `target` exists and `overwrite` is false, it is something else than a bundle, or another process is writing it.
     """
     shown, target = target, target.resolve()  # where `target` is a link, the folder it leads to is replaced
     recover(target)
+    if _unfinished(target):
+        raise InputError(f"{shown} is being written by another process. Wait for it, or choose another --output.")
     if target.exists():
         if not overwrite:
             raise InputError(f"{shown} exists already. Choose another --output, or replace it with --overwrite.")
@@ -210,6 +213,7 @@ def writing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as exc:
         raise InputError(f"{shown} cannot be made: {exc.strerror}. Choose another --output.") from exc
     fresh.chmod(0o755)  # mkdtemp makes folders only their owner can read
+    lock = _lock(fresh)
     try:
         yield fresh
         if not (fresh / MANIFEST).is_file():
@@ -218,6 +222,7 @@ def writing(target: Path, *, overwrite: bool) -> Iterator[Path]:
             target.rename(_aside(target))
         fresh.rename(target)
     finally:
+        _unlock(lock)
         recover(target)
 
 
@@ -239,14 +244,45 @@ def write_synced(file: Path, text: str) -> None:
 
 
 def recover(target: Path) -> None:
-    """Put right what a killed writer left beside `target`: bring back a bundle moved aside, remove unfinished ones."""
-    aside = _aside(target)
-    if (aside / MANIFEST).is_file() and not target.exists():
-        aside.rename(target)
-    with suppress(OSError):
-        (aside / MANIFEST).unlink()  # first, so that a kill during the removal leaves nothing to bring back
-    for left in [aside, *target.parent.glob(f".{glob.escape(target.name)}.new-*")]:
-        shutil.rmtree(left, ignore_errors=True)
+    """Put right what a killed writer left beside `target`: bring back a bundle moved aside, remove unfinished ones. Do nothing while another process writes it."""
+    aside, left = _aside(target), _unfinished(target)
+    locks = [_lock(folder) for folder in left]
+    try:
+        if None in locks:
+            return
+        if (aside / MANIFEST).is_file() and not target.exists():
+            aside.rename(target)
+        with suppress(OSError):
+            (aside / MANIFEST).unlink()  # first, so that a kill during the removal leaves nothing to bring back
+        for folder in [aside, *left]:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for lock in locks:
+            _unlock(lock)
+
+
+def _unfinished(target: Path) -> list[Path]:
+    return list(target.parent.glob(f".{glob.escape(target.name)}.new-*"))
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until `_unlock` or the end of the process, however it ends; None where another process has it. Systems without such locks lend it to all."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return -1
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None and lock >= 0:
+        os.close(lock)
 
 
 def _aside(target: Path) -> Path:

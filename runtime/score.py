@@ -7,6 +7,7 @@ The output appears under its name only when it is whole.
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -157,7 +158,20 @@ def _cell(value: Any) -> Any:
     """Write lists, objects and truth values as JSON, for files whose cells hold text alone."""
     if value is None:
         return ""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict | bool) else value
+    return _as_json(value) if isinstance(value, list | dict | bool) else value
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Put null for numbers that JSON has none for; a Parquet file may hold them."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:
@@ -210,7 +224,7 @@ def _delimited(
 @contextmanager
 def _json_lines(file: Path, names: tuple[str, ...], source: Path, layout: Layout) -> Iterator[Writer]:
     with file.open("w", encoding="utf-8", newline="\n") as stream:
-        yield lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        yield lambda rows: stream.writelines(_as_json(row) + "\n" for row in rows)
 
 
 @contextmanager

@@ -70,16 +70,39 @@ def _physical_cores(cpus: set[int]) -> int:
     return len(cores)
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Read the CPU quota in CPUs: cgroup v2 `cpu.max`, else v1 `cpu.cfs_*`; None where there is no limit."""
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Read the CPU quota in CPUs, the least from this process's own group up to the root: cgroup v2 `cpu.max`, else v1 `cpu.cfs_*`; None where there is no limit."""
     try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
+        groups = [line.split(":", 2)[1:] for line in process.read_text().splitlines()]
+    except OSError:  # not Linux
+        groups = []
+    for read, top, controller in ((_quota_v2, root, ""), (_quota_v1, root / "cpu", "cpu")):
+        own = next((path for names, path in groups if controller in names.split(",")), "/")
+        folders = [top, *(top / parent for parent in _and_parents(own.lstrip("/")))]
+        found = [quota for folder in folders if (quota := read(folder)) is not None]
+        if found:
+            return None if math.isinf(min(found)) else min(found)
+    return None
+
+
+def _and_parents(path: str) -> list[Path]:
+    parts = Path(path).parts
+    return [Path(*parts[: number + 1]) for number in range(len(parts))]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    """Read one group's limit: infinite where it sets none, None where it says nothing."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
-        pass
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    """As `_quota_v2`."""
     try:
-        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        period_us = int((root / "cpu/cpu.cfs_period_us").read_text())
-        return quota_us / period_us if quota_us > 0 else None
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        return quota_us / int((folder / "cpu.cfs_period_us").read_text()) if quota_us > 0 else math.inf
     except (OSError, ValueError):
         return None

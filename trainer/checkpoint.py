@@ -10,7 +10,7 @@ RUN/checkpoints/         states to resume from, and the best weights while train
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -224,13 +224,16 @@ def write_config(file: Path, config: TrainConfig) -> None:
     )
 
 
-def publish(run: Path, best: Path, record: dict[str, Any]) -> RunRecord:
-    """Make the best weights the run's own: their files first, run.json last, so that a run with it is whole."""
+def publish(
+    run: Path, best: Path, record: dict[str, Any], *, report: Callable[[RunRecord], None] = lambda record: None
+) -> RunRecord:
+    """Make the best weights the run's own: their files first, then its report, run.json last, so that a run with it is whole."""
     (run / RECORD).unlink(missing_ok=True)
     for file in sorted(best.iterdir()):
         shutil.copy2(file, run / f".{file.name}.tmp")
         os.replace(run / f".{file.name}.tmp", run / file.name)
     complete = RunRecord(**record, model_sha256=sha256(run / "model.safetensors"), made_by=versions())
+    report(complete)
     values = {**asdict(complete), "evaluation": complete.evaluation._asdict() if complete.evaluation else None}
     write_synced(run / RECORD, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
     return complete

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from tqdm import tqdm
 
 from runtime.bundle import write_synced
@@ -40,7 +40,7 @@ from .objectives import OBJECTIVES, Target
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
 from .report import write_report
 from .signals import StopRequest
-from .states import Progress, latest_state, restore_best, restore_state, save_best, save_state
+from .states import Progress, generator_states, latest_state, restore_best, restore_state, save_best, save_state
 
 LOG_STEPS = 10  # optimizer steps between two lines of metrics.jsonl
 
@@ -123,7 +123,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     progress = Progress()
     if config.resume and (state := latest_state(checkpoints)) is not None:
         restore_best(checkpoints / "best")
-        progress = restore_state(state, model=accelerator.unwrap_model(model), optimizer=optimizer)
+        progress = restore_state(
+            state,
+            model=accelerator.unwrap_model(model),
+            optimizer=optimizer,
+            process=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+        )
         say(f"resumed at step {progress.step} of {total_steps}")
     else:
         set_seed(config.seed, device_specific=accelerator.num_processes > 1)  # processes drop different neurons
@@ -157,8 +163,15 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
                 save_best(checkpoints / "best", model=accelerator.unwrap_model(model), tokenizer=tokenizer)
 
     def keep_state() -> None:
+        generators = gather_object([generator_states()])  # each process drops neurons of its own
         if accelerator.is_main_process:
-            save_state(checkpoints, progress=progress, model=accelerator.unwrap_model(model), optimizer=optimizer)
+            save_state(
+                checkpoints,
+                progress=progress,
+                model=accelerator.unwrap_model(model),
+                optimizer=optimizer,
+                generators=generators,
+            )
 
     # The loop
     bar = tqdm(
@@ -252,15 +265,12 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     done = record(complete=True, measured=measured, tested=tested)
     if not accelerator.is_main_process:
         return RunRecord(**done, model_sha256="", made_by={})
-    result = publish(config.output, checkpoints / "best", done)
-    write_report(
+    report: dict[str, Any] = {"config": config, "history": history.lines(), "labels": data.labels}
+    result = publish(
         config.output,
-        config=config,
-        record=result,
-        history=history.lines(),
-        measured=measured,
-        tested=tested,
-        labels=data.labels,
+        checkpoints / "best",
+        done,
+        report=lambda record: write_report(config.output, record=record, measured=measured, tested=tested, **report),
     )
     shutil.rmtree(checkpoints)
     return result

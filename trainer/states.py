@@ -27,14 +27,23 @@ class Progress:
     stale: int = 0
 
 
-def save_state(folder: Path, *, progress: Progress, model: torch.nn.Module, optimizer: Any) -> None:
-    """Save everything a run needs to go on."""
+def generator_states() -> dict[str, Any]:
+    """Give the states of this process's random generators."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def save_state(
+    folder: Path, *, progress: Progress, model: torch.nn.Module, optimizer: Any, generators: list[dict[str, Any]]
+) -> None:
+    """Save everything a run needs to go on; `generators` are the `generator_states` of each process, in order."""
     state = {
         "progress": vars(progress),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "generators": generators,
     }
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".state-{progress.step}.tmp"
@@ -51,11 +60,11 @@ def latest_state(folder: Path) -> Path | None:
     return states[-1] if states else None
 
 
-def restore_state(file: Path, *, model: torch.nn.Module, optimizer: Any) -> Progress:
-    """Bring a model, its optimizer and the random generators to where they were.
+def restore_state(file: Path, *, model: torch.nn.Module, optimizer: Any, process: int, num_processes: int) -> Progress:
+    """Bring a model, its optimizer and this process's random generators to where they were.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is damaged, or other numbers of processes wrote it.
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -64,11 +73,16 @@ def restore_state(file: Path, *, model: torch.nn.Module, optimizer: Any) -> Prog
             f"{file} is damaged: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}. "
             "Remove it, and --resume begins at the first step."
         ) from exc
+    if len(state["generators"]) != num_processes:
+        raise RunError(
+            f"{file} was written by {len(state['generators'])} processes; --resume needs as many. Got {num_processes} instead."
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"])
-    if state["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    generators = state["generators"][process]
+    torch.set_rng_state(generators["cpu"])
+    if generators["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["cuda"])
     return Progress(**state["progress"])
 
 

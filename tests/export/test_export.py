@@ -108,6 +108,42 @@ def test_a_checkpoint_of_another_program_is_exported_when_its_task_is_named(
     assert runtime.load(tmp_path / "b").opened.variant == "int8"
 
 
+def test_a_tokenizer_whose_files_disagree_is_shipped_as_transformers_reads_it(make_run: Make, tmp_path: Path) -> None:
+    """tokenizer_config.json says that case counts, tokenizer.json lowers it: transformers follows the first."""
+    import transformers
+
+    foreign = tmp_path / "foreign"
+    shutil.copytree(make_run("bert", "single-label"), foreign)
+    (foreign / "run.json").unlink()
+    settings = json.loads((foreign / "tokenizer_config.json").read_text())
+    (foreign / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "tokenizer_class": "BertTokenizerFast", "do_lower_case": False})
+    )
+    expected = transformers.AutoTokenizer.from_pretrained(foreign)("My Parcel")["input_ids"]
+    bundle = tmp_path / "b"
+    assert main([str(foreign), f"--output={bundle}", "--task=single-label"]) == 0
+    classifier = runtime.load(bundle)
+    assert classifier.encode(["My Parcel"]).batch.input_ids.tolist() == expected
+    assert classifier.encode(["my parcel"]).batch.input_ids.tolist() != expected
+
+
+def test_other_token_ids_than_transformers_stop_the_export(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runtime.encode import Encoder
+
+    encode = Encoder.encode
+
+    def spoil(self: Encoder, texts: list[str]) -> object:
+        encoded = encode(self, texts)
+        encoded.batch.input_ids[3] += 1
+        return encoded
+
+    monkeypatch.setattr(Encoder, "encode", spoil)
+    assert main([str(make_run("bert", "single-label")), f"--output={tmp_path / 'b'}"]) == 1
+    assert "becomes other token ids at prediction than by" in capsys.readouterr().err
+
+
 def test_evaluation_rows_that_changed_are_an_error(
     make_encoder_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,10 +180,9 @@ def test_the_int8_graph_uses_standard_operators_alone_and_int8_weights(make_bund
     assert {opset.domain for opset in model.opset_import} == {""}
     assert {node.domain for node in model.graph.node} == {""}
     operators = [node.op_type for node in model.graph.node]
-    assert (
-        operators.count("MatMulInteger") == 2 * 6
-    )  # layers × (query, key, value, attention output, two of the feed-forward)
-    assert operators.count("QuantizeLinear") == 2 * 4  # query, key and value share one
+    # A layer has query, key and value in one, attention's output and two of the feed-forward; in the last, the query is a product of its own.
+    assert operators.count("MatMulInteger") == 4 + 5
+    assert operators.count("QuantizeLinear") == 2 * 4
     float_tables = [
         t.name
         for t in model.graph.initializer

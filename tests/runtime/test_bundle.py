@@ -624,6 +624,29 @@ def test_a_link_to_a_bundle_stays_and_what_it_leads_to_is_replaced(folder: Path,
     assert litter(folder) == ["links"]
 
 
+def test_a_target_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    code = (
+        "import sys; from pathlib import Path; from runtime.bundle import writing\n"
+        "with writing(Path(sys.argv[1]), overwrite=True) as fresh:\n"
+        "    (fresh / 'half').touch(); print(fresh.name, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        fresh = tmp_path / other.stdout.readline().strip()
+        with pytest.raises(InputError, match=f"{target} is being written by another process. Wait for it"):
+            rewrite(target, temperature=2.0)
+        recover(target)
+        assert (fresh / "half").is_file()
+        other.kill()
+        other.communicate()
+    rewrite(target, temperature=2.0)
+    assert temperature_of(target) == 2.0
+    assert litter(target) == []
+
+
 @pytest.mark.parametrize("name", ["a[b]", "*", "?"])
 def test_names_that_look_like_patterns_touch_their_own_leftovers_alone(tmp_path: Path, name: str) -> None:
     target, other = tmp_path / name, tmp_path / ".x.new-1"

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,16 @@ def test_every_task_has_its_summary(
 ) -> None:
     assert main(["predict", fake(task), "my parcels never came"]) == 0
     assert re.fullmatch(form + "\tmy parcels never came\n", capsys.readouterr().out)
+
+
+def test_a_cut_text_is_warned_of_in_one_plain_line(
+    fake: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    warnings.simplefilter("always")
+    assert main(["predict", fake(), "late " * 99]) == 0
+    assert capsys.readouterr().err == (
+        "warning: texts longer than 32 tokens were cut; each such answer has truncated=True\n"
+    )
 
 
 def test_an_answer_without_labels_is_a_dash_and_a_cut_text_is_marked(

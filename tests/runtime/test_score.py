@@ -239,6 +239,19 @@ def test_parquet_keeps_the_types_of_parquet(load: Callable[..., runtime.Classifi
     assert schema.field("predicted_score").type == pa.float64()
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_numbers_that_json_has_none_for_become_null(
+    load: Callable[..., runtime.Classifier], tmp_path: Path, suffix: str
+) -> None:
+    table = pa.table({"text": ["late"], "seen": [[1.5, math.nan, math.inf]], "price": [math.nan]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    run(load(), tmp_path / "in.parquet", tmp_path / f"out{suffix}")
+    (row,) = read(tmp_path / f"out{suffix}")
+    seen = row["seen"] if suffix == ".jsonl" else json.loads(row["seen"])
+    assert seen == [1.5, None, None]
+    assert row["price"] == (None if suffix == ".jsonl" else "nan")
+
+
 @pytest.mark.parametrize("task", ["multi-label", "token"])
 def test_parquet_knows_an_answers_type_where_nothing_is_found_at_first(
     load: Callable[..., runtime.Classifier], tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch

@@ -100,7 +100,29 @@ def test_a_wrong_omp_num_threads_is_refused_with_its_value(machine: pytest.Monke
     ids=["v2", "v2 unlimited", "v2 before v1", "v1", "v1 unlimited", "v1 halved", "broken", "no number", "no cgroup"],
 )
 def test_quota_files_of_both_versions_are_read(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
-    assert threads._cgroup_quota(write(tmp_path, files)) == quota
+    assert threads._cgroup_quota(write(tmp_path, files), tmp_path / "no process") == quota
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "quota"),
+    [
+        ("0::/jobs/mine", {"jobs/mine/cpu.max": "150000 100000", "jobs/cpu.max": "max 100000"}, 1.5),
+        ("0::/jobs/mine", {"jobs/mine/cpu.max": "max 100000", "jobs/cpu.max": "300000 100000"}, 3.0),
+        ("0::/jobs/mine", {"jobs/other/cpu.max": "100000 100000", "cpu.max": "400000 100000"}, 4.0),
+        ("0::/", {"jobs/cpu.max": "100000 100000"}, None),
+        (
+            "5:memory:/m\n4:cpu,cpuacct:/jobs\n0::/",
+            {"cpu/jobs/cpu.cfs_quota_us": "250000", "cpu/jobs/cpu.cfs_period_us": "100000"},
+            2.5,
+        ),
+    ],
+    ids=["own", "a parent's", "not a sibling's", "not a child's", "v1"],
+)
+def test_the_least_quota_from_this_process_group_to_the_root_counts(
+    tmp_path: Path, group: str, files: dict[str, str], quota: float | None
+) -> None:
+    write(tmp_path, {"process": group + "\n"})
+    assert threads._cgroup_quota(write(tmp_path, files), tmp_path / "process") == quota
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no CPU affinity")

@@ -317,6 +317,17 @@ def test_states_are_saved_as_often_as_asked_for(train: Run, monkeypatch: pytest.
     assert saved == [3, 6, 9, 4, 8, 9]
 
 
+def test_a_run_is_whole_only_after_its_report(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(
+        loop,
+        "write_report",
+        lambda run, **_: found.append(((run / "model.safetensors").is_file(), (run / "run.json").is_file())),
+    )
+    assert read_record(train(epochs=1)).complete
+    assert found == [(True, False)]
+
+
 def test_without_evaluation_the_last_weights_are_kept(train: Run, files: dict[str, str]) -> None:
     run = train(eval=None, eval_fraction=0.0, test=files["eval"])
     record = read_record(run)
