@@ -18,12 +18,15 @@ MAX_BATCH_TOKENS = (
 )
 
 
-def plan(lengths: npt.NDArray[np.int32], *, max_batch_tokens: int = MAX_BATCH_TOKENS) -> list[npt.NDArray[np.intp]]:
+def plan(
+    lengths: npt.NDArray[np.int32], *, max_batch_tokens: int = MAX_BATCH_TOKENS, num_lanes: int = 1
+) -> list[npt.NDArray[np.intp]]:
     """Group texts into batches.
 
     Args:
         lengths: (B,) tokens of each text.
         max_batch_tokens: the most tokens in a batch, padding counted; a longer text goes alone.
+        num_lanes: how many batches are computed at once; few texts are spread over all of them.
 
     Returns:
         Index arrays that together hold every text once, longest batch first (so that engines allocate their largest buffers once).
@@ -31,9 +34,12 @@ def plan(lengths: npt.NDArray[np.int32], *, max_batch_tokens: int = MAX_BATCH_TO
     if max_batch_tokens < 1:
         raise InputError(f"max_batch_tokens must be a positive integer. Got {max_batch_tokens} instead.")
     order = np.argsort(-lengths, kind="stable")
+    budget = max_batch_tokens
+    if num_lanes > 1:
+        budget = min(budget, -(-int(lengths.sum()) // num_lanes))
     batches, start = [], 0
     while start < len(order):
-        size = max(1, max_batch_tokens // max(1, int(lengths[order[start]])))
+        size = max(1, budget // max(1, int(lengths[order[start]])))
         batches.append(order[start : start + size])
         start += size
     return batches

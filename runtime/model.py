@@ -138,9 +138,10 @@ class Classifier:
         """Compute the logits of encoded texts: per text (C,), or (t, C) for a tagger."""
         batch = encoded.batch
         results: list[Floats | None] = [None] * len(batch.lengths)
-        plans = plan(batch.lengths, max_batch_tokens=self.max_batch_tokens)
+        engine = self.opened.engine
+        plans = plan(batch.lengths, max_batch_tokens=self.max_batch_tokens, num_lanes=engine.num_lanes)
         parts = [batch.take(indices) for indices in plans]
-        for indices, part, computed in zip(plans, parts, self.opened.engine.run(parts), strict=True):
+        for indices, part, computed in zip(plans, parts, engine.run(parts), strict=True):
             if computed.shape[-1] != len(self.manifest.labels):
                 raise BundleError(
                     f"the model gives {computed.shape[-1]} logits, the bundle has {len(self.manifest.labels)} labels. "

@@ -55,6 +55,11 @@ class FakeEngine:
         """What runs where, for people."""
         return "a fake engine for tests"
 
+    @property
+    def num_lanes(self) -> int:
+        """How many batches it computes at once."""
+        return 1
+
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
         """Compute logits: for each batch (B, C), or (T, C) where tokens are labelled."""
         return [self._run(batch) for batch in batches]

@@ -24,6 +24,10 @@ class Engine(Protocol):
     def description(self) -> str:
         """What runs where, for people: "onnxruntime 1.31.1, CPU, 2 threads"."""
 
+    @property
+    def num_lanes(self) -> int:
+        """How many batches it computes at once."""
+
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
         """Compute logits. It gets all batches of a call, so that it may compute several at once.
 

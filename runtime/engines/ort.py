@@ -87,7 +87,7 @@ class OrtEngine:
         """
         import onnxruntime
 
-        self._open, self._threads, self._narrow = open_session, threads, open_session(1)
+        self._open, self.num_lanes, self._narrow = open_session, threads, open_session(1)
         names = [node.name for node in self._narrow.get_inputs()]
         if sorted(names) != sorted(variant.inputs):
             raise BundleError(
@@ -102,7 +102,7 @@ class OrtEngine:
 
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
         """Pad, compute, unpad. Returns for each batch (B, C), or (T, C) from a model that labels tokens."""
-        if self._threads == 1:
+        if self.num_lanes == 1:
             return [self._compute(self._narrow, batch) for batch in batches]
         if len(batches) == 1:
             return [self._compute_alone(batches[0])]
@@ -131,12 +131,12 @@ class OrtEngine:
 
     def _shared(self) -> Any:
         with self._lock:
-            self._wide = self._wide or self._open(self._threads)
+            self._wide = self._wide or self._open(self.num_lanes)
         return self._wide
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
-            self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="portabert")
+            self._pool = self._pool or ThreadPoolExecutor(self.num_lanes, thread_name_prefix="portabert")
         return self._pool
 
 

@@ -54,6 +54,13 @@ def test_a_batch_is_as_full_as_its_budget_allows(numbers: list[int]) -> None:
         assert (len(batch) + 1) * lengths[batch].max() > MAX_BATCH_TOKENS
 
 
+@given(LENGTHS, st.integers(2, 64))
+def test_no_lane_gets_more_than_its_share_unless_a_text_is_alone(numbers: list[int], num_lanes: int) -> None:
+    lengths = lengths_of(numbers)
+    for batch in plan(lengths, num_lanes=num_lanes):
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= -(-lengths.sum() // num_lanes)
+
+
 @given(LENGTHS)
 def test_a_plan_is_the_same_every_time_and_equal_lengths_keep_their_order(numbers: list[int]) -> None:
     lengths = lengths_of(numbers)

@@ -440,6 +440,7 @@ class _Stopping:
     """An engine that fails on its second batch, in the way it is told to."""
 
     description = "stopping"
+    num_lanes = 1
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop, self._fake, self._num_batches = stop, FakeEngine(num_labels=2), 0
