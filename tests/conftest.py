@@ -134,7 +134,7 @@ def _wordpiece_without_types(texts: list[str]) -> Any:
 
 
 def _bpe(texts: list[str]) -> Any:
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    special = list(ROBERTA_TOKENS)
     tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -145,18 +145,7 @@ def _bpe(texts: list[str]) -> Any:
     )
     ids = {token: tokenizer.token_to_id(token) for token in special}
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", ids["</s>"]), ("<s>", ids["<s>"]))
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
-    )
+    return _as_roberta(tokenizer)
 
 
 def _gpt2(texts: list[str]) -> Any:
@@ -182,7 +171,7 @@ def _gpt2(texts: list[str]) -> Any:
 
 
 def _unigram(texts: list[str]) -> Any:
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    special = list(ROBERTA_TOKENS)
     tokenizer = tokenizers.Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -196,15 +185,24 @@ def _unigram(texts: list[str]) -> Any:
         pair="<s> $A </s> </s> $B </s>",
         special_tokens=[(token, ids[token]) for token in ("<s>", "</s>")],
     )
+    return _as_roberta(tokenizer)
+
+
+ROBERTA_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+
+def _as_roberta(tokenizer: Any) -> Any:
+    """Wrap a vocabulary with RoBERTa's special tokens."""
+    begin, padding, end, unknown, mask = ROBERTA_TOKENS
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
+        bos_token=begin,
+        cls_token=begin,
+        eos_token=end,
+        sep_token=end,
+        pad_token=padding,
+        unk_token=unknown,
+        mask_token=mask,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )

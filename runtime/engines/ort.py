@@ -141,9 +141,12 @@ class OrtEngine:
 
 
 class _Rivals:
-    """Which session answers a batch alone the fastest: for each size (a power of two of tokens) both are tried in turn, and again after a while."""
+    """Which session answers a batch alone the fastest: for each size (a power of two of tokens) both are tried, and again after a while.
 
-    TRIALS, KEPT_FOR = 5, 500  # batches
+    One after the other, not in turn: threads that wait for their next batch fall asleep while the other session computes.
+    """
+
+    TRIALS, KEPT_FOR = 5, 300  # batches
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -158,7 +161,7 @@ class _Rivals:
                 self._decided[size] = (shared, left - 1)
                 return shared
             self._decided.pop(size, None)
-            return len(self._seconds[size, True]) < len(self._seconds[size, False])
+            return len(self._seconds[size, False]) >= self.TRIALS
 
     def note(self, num_tokens: int, seconds: float, *, shared: bool) -> None:
         size = num_tokens.bit_length()
