@@ -102,7 +102,7 @@ def check_contract(
     if failed:
         raise ParityError(
             "\n  ".join(
-                [f"the ONNX graph differs from PyTorch by more than {limit:g}:", *failed, "Try --exporter optimum."]
+                [f"the ONNX graph differs from PyTorch by more than {limit:g}:", *failed, "Try another --exporter."]
             )
         )
     return worst
