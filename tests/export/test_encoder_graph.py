@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from export.__main__ import main
 from export.encoder_graph import ACTIVATIONS, EXACT, ROW_WISE, write_graph
 from export.encoder_weights import FAMILIES, FUNCTIONS, EncoderWeights, read_weights
 from export.graph import Graph
+from export.parity import check_contract
 from export.row_wise import BOUNDED, quantize_rows
 from trainer.checkpoint import open_run
 
@@ -57,6 +60,17 @@ def test_a_model_that_cannot_be_written_says_why(
     monkeypatch.setattr(type(bert.config), setting, value, raising=False)
     monkeypatch.setitem(vars(bert.config), setting, value)
     assert reason in str(read_weights(bert, per_token=False, max_length=64))
+
+
+def test_camembert_is_a_roberta(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    config = transformers.CamembertConfig(**sizes, vocab_size=100, max_position_embeddings=66, type_vocab_size=1)
+    model = transformers.CamembertForSequenceClassification(config).eval()
+    inputs = ("input_ids", "attention_mask")
+    onnx.save(write_graph(read(model), inputs=inputs, arithmetic=EXACT), tmp_path / "model.onnx")
+    shape = {"pad_token_id": config.pad_token_id, "max_length": 64, "limit": 1e-4}
+    assert check_contract(tmp_path / "model.onnx", model=model, inputs=inputs, **shape) < 1e-4
 
 
 def test_to_write_what_cannot_be_written_is_an_error(
