@@ -35,7 +35,7 @@ class ExportConfig:
     min_agreement: float = 0.95
     """int8: the share of decisions that must be the same as in fp32. Regression: 1 - mean |difference| / the standard deviation of the answers."""
     max_metric_drop: float = 0.01
-    """int8: how much the task's metric may fall on the evaluation rows."""
+    """int8: how much the task's metric may fall on the evaluation rows. What three of the rows are worth is never too much: that is chance."""
 
     task: TaskName | None = None
     """For a checkpoint of another program: what its rows are labelled with."""

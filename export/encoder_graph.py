@@ -66,13 +66,12 @@ ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
 
 
 class _Sizes(NamedTuple):
-    """Names of shapes, each a list of int64: (B,), (S,), (T,), heads of all tokens (S, −1, size), heads of first tokens (1, −1, size)."""
+    """Names of shapes, each a list of int64: (B,), (S,), (T,) and heads (S, −1, size)."""
 
     batch: str
     sequence: str
     tokens: str
     heads: str
-    first_heads: str
 
 
 class _Draft(NamedTuple):
@@ -118,7 +117,7 @@ def _sizes(graph: Graph, weights: EncoderWeights) -> _Sizes:
     size = weights.layers[0].query.weight.shape[1] // weights.num_heads
     batch, sequence = (graph.op("Shape", "input_ids", start=axis, end=axis + 1) for axis in (0, 1))
     heads = graph.op("Concat", sequence, graph.ints(-1, size), axis=0)
-    return _Sizes(batch, sequence, graph.op("Mul", batch, sequence), heads, graph.ints(1, -1, size))
+    return _Sizes(batch, sequence, graph.op("Mul", batch, sequence), heads)
 
 
 def _embed(draft: _Draft, inputs: tuple[str, ...]) -> str:
@@ -195,7 +194,8 @@ def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_
     """Give each token's mixture of the values, before the output product: (T, width), or (B, width)."""
     graph, weights, arithmetic, sizes = draft
     width = layer.query.weight.shape[1]
-    scale = np.float32((width // weights.num_heads) ** -0.5)
+    size = width // weights.num_heads
+    scale = np.float32(size**-0.5)
     query = layer.query.weight * scale
     rows = arithmetic.prepare(graph, x, sizes.tokens, None)
     if first_only:
@@ -209,7 +209,7 @@ def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_
         merged = np.concatenate([query, layer.key.weight, layer.value.weight], axis=1)
         q, k, v = graph.split(arithmetic.multiply(graph, rows, f"{name}_query_key_value", merged), 3)
     q = graph.op("Add", q, graph.constant(f"{name}_query_bias", layer.query.bias * scale))
-    q = graph.op("Reshape", q, sizes.first_heads if first_only else sizes.heads)
+    q = graph.op("Reshape", q, graph.ints(1, -1, size) if first_only else sizes.heads)
     if first_only:  # twice: onnxruntime sums the products of a lone row in an order that depends on the padding
         q = graph.op("Expand", q, graph.ints(2, 1, 1))
     k, v = (graph.op("Reshape", part, sizes.heads) for part in (k, v))  # (S, B · heads, size)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.__main__ import main
-from export.encoder_graph import ACTIVATIONS, EXACT, ROW_WISE, write_graph
+from export.encoder_graph import ACTIVATIONS, EXACT, ROW_WISE, Arithmetic, write_graph
 from export.encoder_weights import FAMILIES, FUNCTIONS, EncoderWeights, read_weights
 from export.graph import Graph
 from export.parity import check_contract
@@ -93,6 +93,17 @@ def test_the_last_layer_is_computed_for_first_tokens_alone(bert: Any) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     feeds = {name: np.ones((3, 11), dtype=np.int64) for name in INPUTS}
     assert [len(array) for array in session.run(products, feeds)] == [3] * 4
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("arithmetic", [EXACT, ROW_WISE])
+def test_every_constant_is_read(make_run: Callable[[str, str], Path], per_token: bool, arithmetic: Arithmetic) -> None:
+    model = open_run(make_run("bert", "token" if per_token else "single-label")).load_model()
+    weights = read_weights(model, per_token=per_token, max_length=64)
+    assert isinstance(weights, EncoderWeights)
+    graph = write_graph(weights, inputs=INPUTS, arithmetic=arithmetic).graph
+    read_names = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} - read_names == set()
 
 
 def test_onnxruntime_fuses_each_row_wise_product_into_one_kernel(bert: Any, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 import runtime
 from export.__main__ import main
 from export.config import ExportConfig
-from export.parity import contract_shapes
+from export.parity import RowFigures, contract_shapes
+from export.pipeline import _gate_int8
+from export.report import Line, Report
 from runtime.errors import InputError
 
 Make = Callable[[str, str], Path]
@@ -78,6 +80,29 @@ def test_an_int8_model_below_the_limits_is_not_shipped(
     assert "--min-agreement is 95.00%" in message
     assert "Nothing was written" in message
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "drop", "refused"),
+    [(152, 0.0132, False), (152, 0.02, True), (1000, 0.0132, True), (1000, 0.009, False)],
+)
+def test_what_three_rows_are_worth_is_no_loss(num_rows: int, drop: float, refused: bool) -> None:
+    def figures(value: float) -> RowFigures:
+        return RowFigures({"accuracy": value}, 0.99, 2, num_rows, 0.1, 0.01)
+
+    report = Report(
+        task="single-label",
+        pair=False,
+        metric="accuracy",
+        exporter="written",
+        passes={},
+        contract_difference=0.0,
+        num_rows=num_rows,
+        lines=[Line("pytorch", figures(0.9), None, 0)],
+    )
+    problems = _gate_int8("int8", figures(0.9 - drop), report, ExportConfig())
+    assert bool(problems) == refused
+    assert all(f"int8 loses {drop:.4f} of accuracy (0.9000 before) on {num_rows} rows" in text for text in problems)
 
 
 def test_a_checkpoint_of_another_program_is_exported_when_its_task_is_named(
