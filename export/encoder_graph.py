@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from .encoder_weights import EncoderWeights, Floats, Layer, Linear, Norm
-from .graph import IR_VERSION, OPSET, Graph
+from .encoder_weights import EncoderWeights, Layer, Linear, Norm
+from .graph import IR_VERSION, OPSET, Floats, Graph
 from .row_wise import Rows, look_up_rows, multiply_rows, quantize_rows
 
 LOWEST = float(np.finfo(np.float32).min)  # added to the scores of padding
@@ -114,9 +114,8 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
 
 
 def _sizes(graph: Graph, weights: EncoderWeights) -> _Sizes:
-    size = weights.layers[0].query.weight.shape[1] // weights.num_heads
     batch, sequence = (graph.op("Shape", "input_ids", start=axis, end=axis + 1) for axis in (0, 1))
-    heads = graph.op("Concat", sequence, graph.ints(-1, size), axis=0)
+    heads = graph.op("Concat", sequence, graph.ints(-1, weights.head_size), axis=0)
     return _Sizes(batch, sequence, graph.op("Mul", batch, sequence), heads)
 
 
@@ -193,8 +192,7 @@ def _layer(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_o
 def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_only: bool) -> str:
     """Give each token's mixture of the values, before the output product: (T, width), or (B, width)."""
     graph, weights, arithmetic, sizes = draft
-    width = layer.query.weight.shape[1]
-    size = width // weights.num_heads
+    size = weights.head_size
     scale = np.float32(size**-0.5)
     query = layer.query.weight * scale
     rows = arithmetic.prepare(graph, x, sizes.tokens, None)
@@ -220,7 +218,7 @@ def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_
     mixed = graph.op("Transpose", graph.op("MatMul", shares, v), perm=[1, 0, 2])  # (S or 2, B · heads, size)
     if first_only:
         mixed = graph.op("Slice", mixed, graph.ints(0), graph.ints(1), graph.ints(0))
-    return graph.op("Reshape", mixed, graph.ints(-1, width))
+    return graph.op("Reshape", mixed, graph.ints(-1, weights.num_heads * size))
 
 
 def _head(draft: _Draft, x: str) -> None:

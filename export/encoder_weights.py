@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Floats = npt.NDArray[np.float32]
+from .graph import Floats
 
 
 class Linear(NamedTuple):
@@ -83,6 +82,11 @@ class EncoderWeights:
     activation: str
     head: tuple[Step, ...]
     per_token: bool
+
+    @property
+    def head_size(self) -> int:
+        """Numbers a head has of each token."""
+        return len(self.layers[0].query.bias) // self.num_heads
 
 
 class LayerNames(NamedTuple):

@@ -7,6 +7,8 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+Floats = npt.NDArray[np.float32]
+
 OPSET = 18  # what onnxruntime 1.14 and later run; nothing newer is needed by an encoder
 IR_VERSION = 8  # that opset's own
 

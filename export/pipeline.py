@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from runtime.bundle import FORMAT, Manifest, Variant, stored_files, write_manifest, writing
-from runtime.encode import Encoder
 from runtime.engines import why_missing
 from runtime.errors import EngineUnavailable
 from runtime.model import Classifier, open_classifier
@@ -53,18 +52,14 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         say(f"note: {note}")
     records = checkpoint.evaluation_records(config.eval)
     with writing(config.target, overwrite=config.overwrite) as folder:
-        tokenizer = checkpoint.load_tokenizer()
-        tokenizer.save_pretrained(folder)  # what it does after reading all of its files, not what one of them says
+        checkpoint.tokenizer.save_pretrained(
+            folder
+        )  # what it does after reading all of its files, not what one of them says
         shutil.copy(checkpoint.folder / "config.json", folder)
         model = checkpoint.load_model()
         inputs, pad_token_id = checkpoint.graph_inputs(model), int(model.config.pad_token_id)
         feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
-        encoder = Encoder(
-            folder,
-            max_length=checkpoint.max_length,
-            pair=checkpoint.pair,
-            offsets=TASKS[checkpoint.config.task].per_token,
-        )
+        encoder = checkpoint.encoder(folder)
 
         drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
         say(drawn.summary)
@@ -79,7 +74,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         write_variants(drawn, config.variants, inputs=inputs, folder=folder)
 
         golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
-        check_token_ids(golden, tokenizer=tokenizer, max_length=checkpoint.max_length)
+        check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
         draft = Manifest(
             format=FORMAT,
             task=checkpoint.config.task,

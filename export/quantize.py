@@ -15,9 +15,9 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from .graph import Graph
+from .graph import Floats, Graph
 from .passes import drop_unused
-from .row_wise import Floats, Rows, look_up_rows, multiply_rows, quantize_rows
+from .row_wise import Rows, look_up_rows, multiply_rows, quantize_rows
 
 MIN_EMBEDDING_ROWS = 256  # smaller tables (token types) stay as they are
 

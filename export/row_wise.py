@@ -14,12 +14,9 @@ folded before. The row scale must not stand in the 1's place: the fused kernel w
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
-from .graph import Graph
-
-Floats = npt.NDArray[np.float32]
+from .graph import Floats, Graph
 
 TINY = np.float32(1e-20)  # keeps the scale of weights that are all 0 from dividing by zero
 SYMMETRIC = 128  # the zero point of activations that may be as far below 0 as above
@@ -76,10 +73,9 @@ def quantize_rows(graph: Graph, x: str, *, rows: str, activation: str | None = N
 
 def multiply_rows(graph: Graph, x: Rows, name: str, weight: Floats, *, output: str | None = None) -> str:
     """Multiply quantised rows (T, K) by a weight (K, N), which is quantised here by its columns' largest magnitudes."""
-    scale = np.maximum(np.abs(weight).max(axis=0) / 127, TINY).astype(np.float32)  # (N,)
-    columns = graph.constant(f"{name}_int8", np.rint(weight / scale).astype(np.int8))
+    columns, scale = _store(graph, name, weight, axis=0)
     sums = graph.op("MatMulInteger", x.values, columns, graph.scalar(np.uint8(x.zero_point)))
-    by_column = graph.op("Mul", _one(graph), graph.constant(f"{name}_scale", scale))
+    by_column = graph.op("Mul", _one(graph), scale)
     return graph.op(
         "Mul", graph.op("Mul", graph.op("Cast", sums, to=TensorProto.FLOAT), by_column), x.scale, output=output
     )
@@ -90,15 +86,19 @@ def look_up_rows(graph: Graph, name: str, table: Floats, indices: str, *, output
 
     A scale a table (onnxruntime's own way) would spoil rare rows; a scale a row costs 4 bytes in hundreds.
     """
-    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / 127, TINY).astype(np.float32)  # (V, 1)
-    stored = graph.constant(f"{name}_int8", np.rint(table / scale).astype(np.int8))
+    stored, scale = _store(graph, name, table, axis=1)
     values = graph.op("Cast", graph.op("Gather", stored, indices), to=TensorProto.FLOAT)
-    return graph.op("Mul", values, graph.op("Gather", graph.constant(f"{name}_scale", scale), indices), output=output)
+    return graph.op("Mul", values, graph.op("Gather", scale, indices), output=output)
+
+
+def _store(graph: Graph, name: str, values: Floats, *, axis: int) -> tuple[str, str]:
+    """Add a matrix as int8 with a scale a column (N,), axis 0, or a scale a row (V, 1), axis 1: the names of both."""
+    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=axis == 1) / 127, TINY).astype(np.float32)
+    stored = graph.constant(f"{name}_int8", np.rint(values / scale).astype(np.int8))
+    return stored, graph.constant(f"{name}_scale", scale)
 
 
 def _one(graph: Graph) -> str:
     """1.0, computed as the lesser of the batch size and 1."""
-    if "one" not in graph.made:
-        batch = graph.op("Shape", "input_ids", start=0, end=1)  # (1,)
-        graph.op("Cast", graph.op("Min", batch, graph.ints(1)), to=TensorProto.FLOAT, output="one")
-    return "one"
+    batch = graph.once("batch_size", "Shape", "input_ids", start=0, end=1)  # (1,)
+    return graph.once("one", "Cast", graph.once("one_int64", "Min", batch, graph.ints(1)), to=TensorProto.FLOAT)

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +101,20 @@ class Checkpoint:
             self.folder, attn_implementation=attn_implementation, dtype=torch.float32
         ).eval()
 
-    def load_tokenizer(self) -> Any:
-        """Load the Hugging Face tokenizer."""
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer, loaded once."""
         return transformers.AutoTokenizer.from_pretrained(self.folder)
 
-    def encoder(self) -> Encoder:
-        """Open the tokenizer as training and prediction use it."""
+    def encoder(self, folder: Path | None = None) -> Encoder:
+        """Open the tokenizer as training and prediction use it: this checkpoint's, or a copy of it in `folder`."""
         return Encoder(
-            self.folder, max_length=self.max_length, pair=self.pair, offsets=TASKS[self.config.task].per_token
+            folder or self.folder, max_length=self.max_length, pair=self.pair, offsets=TASKS[self.config.task].per_token
         )
 
     def graph_inputs(self, model: Any) -> tuple[str, ...]:
         """Name the inputs the model is fed."""
-        return graph_inputs(model, self.load_tokenizer())
+        return graph_inputs(model, self.tokenizer)
 
     def evaluation_records(self, source: str | None) -> list[Record] | None:
         """Read labelled rows: those of `source`, else those the model was chosen on; None where there were none.

@@ -265,12 +265,19 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     done = record(complete=True, measured=measured, tested=tested)
     if not accelerator.is_main_process:
         return RunRecord(**done, model_sha256="", made_by={})
-    report: dict[str, Any] = {"config": config, "history": history.lines(), "labels": data.labels}
     result = publish(
         config.output,
         checkpoints / "best",
         done,
-        report=lambda record: write_report(config.output, record=record, measured=measured, tested=tested, **report),
+        report=lambda record: write_report(
+            config.output,
+            config=config,
+            record=record,
+            history=history.lines(),
+            measured=measured,
+            tested=tested,
+            labels=data.labels,
+        ),
     )
     shutil.rmtree(checkpoints)
     return result
