@@ -4,7 +4,7 @@ Everything is written into a temporary folder beside the target, and becomes the
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from runtime.bundle import FORMAT, Manifest, Variant, stored_files, write_manife
 from runtime.engines import why_missing
 from runtime.errors import EngineUnavailable
 from runtime.model import Classifier, open_classifier
+from runtime.records import Record
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
@@ -28,6 +29,7 @@ from .speed import measure_classifier, measure_torch, torch_logits_of_all
 from .variants import FILES, draw, write_variants
 
 CHANCE_ROWS = 3  # what so many evaluation rows can take from a metric says nothing yet: of 152 rows one is 0.7 points
+INVARIANCE_ROWS = 64  # answered alone and together
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
 
 
@@ -125,7 +127,12 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
                 )
             speed = measure_classifier(classifier, records) if records else None
             report.add(Line(name, figures_of_rows, speed, (folder / variant.file).stat().st_size))
-            variants[name] = replace(variant, max_error=max_error, passed=name == "fp32" or bool(records))
+            variants[name] = replace(
+                variant,
+                batch_invariant=_is_batch_invariant(classifier, records or []),
+                max_error=max_error,
+                passed=name == "fp32" or bool(records),
+            )
         if problems:
             raise ParityError(
                 "\n  ".join(
@@ -162,6 +169,7 @@ def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
         # CPUs without VNNI saturate pairs of 8-bit products in 16 bits; with this onnxruntime takes another way there, and no other elsewhere (docs/LOG.md).
         session_options={"session.x64quantprecision": "1"} if precision == "int8" else {},
         disabled_optimizers=("SkipLayerNormFusion",),  # its CPU kernel is slower than what it fuses (docs/LOG.md),
+        batch_invariant=False,
         max_error=0.0,
         passed=False,
     )
@@ -172,6 +180,14 @@ def _golden_error(classifier: Classifier, expected: list[Floats]) -> float:
     texts = classifier.manifest.golden.texts
     actual = [classifier.logits(classifier.encode([text]))[0] for text in texts]
     return float(max(np.abs(e - a).max() for e, a in zip(expected, actual, strict=True)))
+
+
+def _is_batch_invariant(classifier: Classifier, records: Sequence[Record]) -> bool:
+    """Whether the fixed texts and some evaluation rows get the same logits, to the bit, alone and in a batch."""
+    texts = [*classifier.manifest.golden.texts, *(record.model_input for record in records[:INVARIANCE_ROWS])]
+    together = classifier.logits(classifier.encode(texts))
+    alone = [classifier.logits(classifier.encode([text]))[0] for text in texts]
+    return all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def _gate_fp32(expected: list[Floats], actual: list[Floats], config: ExportConfig) -> list[str]:

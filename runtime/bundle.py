@@ -39,6 +39,7 @@ class Variant:
         inputs: the graph's input names.
         session_options: onnxruntime session configuration entries; see SESSION_OPTIONS in manifest_fields.py.
         disabled_optimizers: onnxruntime graph optimizers to leave out; see DISABLED_OPTIMIZERS in manifest_fields.py.
+        batch_invariant: whether a text's logits are the same to the bit alone and in any batch, measured at export with onnxruntime on a CPU.
         max_error: the largest difference from the golden logits, measured at export.
         passed: whether the accuracy gate passed; `auto` chooses no other.
     """
@@ -48,6 +49,7 @@ class Variant:
     inputs: tuple[str, ...]
     session_options: Mapping[str, str]
     disabled_optimizers: tuple[str, ...]
+    batch_invariant: bool
     max_error: float
     passed: bool
 

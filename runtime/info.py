@@ -41,6 +41,10 @@ def describe_bundle(classifier: Classifier) -> list[tuple[str, str]]:
         ("variants", ", ".join(variants)),
         ("used", f"{opened.variant} on {opened.engine.description}"),
         ("why", f"{opened.name}: {opened.reason}"),
+        (
+            "in a batch",
+            "the same to the bit as alone" if classifier.batch_invariant else "not the same to the bit as alone",
+        ),
     ]
 
 

@@ -254,6 +254,7 @@ VARIANT: dict[str, Field] = {
     "disabled_optimizers": _list(
         _one_of(tuple(sorted(DISABLED_OPTIMIZERS))), f"a list of names among {sorted(DISABLED_OPTIMIZERS)}"
     ),
+    "batch_invariant": _exactly(bool, "true or false"),
     "max_error": _number("a number of 0 or more", lambda value: value >= 0),
     "passed": _exactly(bool, "true or false"),
 }

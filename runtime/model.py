@@ -12,7 +12,7 @@ import numpy as np
 from .batching import MAX_BATCH_TOKENS, plan
 from .bundle import Manifest, check_digests, read
 from .encode import Encoded, Encoder, Text
-from .engines import Engine, Opened, open_engine
+from .engines import Engine, Opened, Settings, open_engine
 from .errors import BundleError, InputError
 from .tasks import TASKS, Floats, Head, Prediction
 from .threads import usable_threads
@@ -65,7 +65,11 @@ def open_classifier(
     """Open a bundle whose manifest is at hand, as `load` does; the exporter verifies a bundle so before its manifest is written."""
     if isinstance(engine, str):
         opened = open_engine(
-            engine, path=path, manifest=manifest, variant=variant, threads=usable_threads(threads).number
+            engine,
+            path=path,
+            manifest=manifest,
+            variant=variant,
+            settings=Settings(threads=usable_threads(threads).number),
         )
     elif variant != "auto" or threads is not None:
         raise InputError(
@@ -92,6 +96,11 @@ class Classifier:
     opened: Opened
     max_batch_tokens: int
     _head: Head
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's logits are the same to the bit alone and in any batch, on this engine."""
+        return self.opened.engine.batch_invariant
 
     # mypy counts a str as a Sequence[str] too; the first overload wins, as it does at run time.
     @overload

@@ -60,6 +60,11 @@ class FakeEngine:
         """How many batches it computes at once."""
         return 1
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's logits are the same to the bit alone and in any batch."""
+        return True
+
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
         """Compute logits: for each batch (B, C), or (T, C) where tokens are labelled."""
         return [self._run(batch) for batch in batches]
@@ -152,6 +157,7 @@ def _variant() -> Variant:
         inputs=_INPUTS,
         session_options={},
         disabled_optimizers=(),
+        batch_invariant=True,
         max_error=0.0,
         passed=True,
     )

@@ -5,6 +5,7 @@ row in `ENGINES`; nothing is imported until it is asked for.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -15,6 +16,32 @@ import numpy.typing as npt
 from ..bundle import Manifest
 from ..encode import Batch
 from ..errors import EngineUnavailable, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How an engine uses the machine. `python -m runtime tune` measures which are best.
+
+    Attributes:
+        threads: how many compute.
+        streams: how many batches are computed at once, each by threads / streams threads; None for the engine's own choice.
+        spinning: whether threads that wait burn their core to be woken sooner; None for the engine's own choice.
+    """
+
+    threads: int
+    streams: int | None = None
+    spinning: bool | None = None
+
+    def validate(self) -> None:
+        """Check what the types do not say.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        if self.threads < 1:
+            raise InputError(f"threads must be a positive integer. Got {self.threads} instead.")
+        if self.streams is not None and not 1 <= self.streams <= self.threads:
+            raise InputError(f"streams must be between 1 and threads ({self.threads}). Got {self.streams} instead.")
 
 
 class Engine(Protocol):
@@ -28,6 +55,10 @@ class Engine(Protocol):
     def num_lanes(self) -> int:
         """How many batches it computes at once."""
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's logits are the same to the bit alone and in any batch."""
+
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
         """Compute logits. It gets all batches of a call, so that it may compute several at once.
 
@@ -40,17 +71,23 @@ class Engine(Protocol):
 
 
 class EngineSpec(NamedTuple):
-    """Where an engine lives: "module:function" inside this package, and the variants it runs best, best first."""
+    """Where an engine lives, "module:function" inside this package, and what it computes.
+
+    Attributes:
+        opener: (path, *, variant, pad_token_id, settings) -> Engine.
+        missing: () -> str | None: why the engine cannot run here, with what to install.
+        precisions: those it computes in, best first. A variant of another precision is refused, never converted.
+    """
 
     opener: str
-    missing: str  # () -> str | None: why the engine cannot run here, with what to install
-    prefers: tuple[str, ...]
+    missing: str
+    precisions: tuple[str, ...]
 
 
 # In the order in which `auto` tries them.
 ENGINES: dict[str, EngineSpec] = {
     "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8")),
-    "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32")),
+    "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32", "fp16")),
 }
 
 
@@ -63,7 +100,7 @@ class Opened(NamedTuple):
     reason: str
 
 
-def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, threads: int) -> Opened:
+def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, settings: Settings) -> Opened:
     """Open a bundle's model.
 
     Args:
@@ -71,11 +108,11 @@ def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, thre
         path: the bundle.
         manifest: its manifest.
         variant: a variant of the bundle, or "auto": the one the engine runs best among those that passed the accuracy gate.
-        threads: for engines on the CPU.
+        settings: how it uses the machine.
 
     Raises:
-        InputError: no such engine or variant.
-        EngineUnavailable: the engine cannot run here.
+        InputError: no such engine or variant, or settings out of range.
+        EngineUnavailable: the engine cannot run here, or does not compute in the variant's precision.
         BundleError: the model file is refused.
     """
     if name not in ("auto", *ENGINES):
@@ -84,13 +121,14 @@ def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, thre
         raise InputError(
             f"variant must be 'auto' or one of {', '.join(map(repr, manifest.variants))}. Got {variant!r} instead."
         )
+    settings.validate()
     passed_over: list[str] = []
     for candidate in ENGINES if name == "auto" else [name]:
-        chosen = _choose_variant(candidate, manifest) if variant == "auto" else variant
         reason = why_missing(candidate)
         if reason is None:
             try:
-                engine = _open(candidate, path, manifest, chosen, threads)
+                chosen = _choose_variant(candidate, manifest) if variant == "auto" else variant
+                engine = _open(candidate, path, manifest, chosen, settings)
             except EngineUnavailable as exc:
                 reason = str(exc)
             else:
@@ -113,13 +151,23 @@ def _choose_variant(engine: str, manifest: Manifest) -> str:
         raise InputError(
             f"no variant of this bundle passed its accuracy gate; name one to use it all the same: {', '.join(manifest.variants)}."
         )
-    return next((name for name in ENGINES[engine].prefers if name in passed), passed[0])
+    for precision in ENGINES[engine].precisions:
+        for name in passed:
+            if manifest.variants[name].precision == precision:
+                return name
+    raise EngineUnavailable(
+        f"it computes in {' or '.join(ENGINES[engine].precisions)}, and this bundle's verified variants are {', '.join(passed)}"
+    )
 
 
-def _open(name: str, path: Path, manifest: Manifest, variant: str, threads: int) -> Engine:
+def _open(name: str, path: Path, manifest: Manifest, variant: str, settings: Settings) -> Engine:
     opener = cast(Callable[..., Engine], _function(ENGINES[name].opener))
-    chosen = manifest.variants[variant]
-    return opener(path / chosen.file, variant=chosen, pad_token_id=manifest.pad_token_id, threads=threads)
+    chosen, precisions = manifest.variants[variant], ENGINES[name].precisions
+    if chosen.precision not in precisions:
+        raise EngineUnavailable(
+            f"it computes in {' or '.join(precisions)}, and variant {variant!r} is {chosen.precision}. Choose another variant or engine"
+        )
+    return opener(path / chosen.file, variant=chosen, pad_token_id=manifest.pad_token_id, settings=settings)
 
 
 def _function(target: str) -> Callable[..., object]:

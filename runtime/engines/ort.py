@@ -2,9 +2,9 @@
 
 On the CPU several threads are used in one of two ways, both with the same answers to the bit:
 
-    many batches    one session of one thread, in which as many batches as there are threads are computed at once: nobody waits for anybody
-    one batch       a session whose threads share every product, or the one of one thread, whichever is faster: threads that share meet some two
-                    hundred times a pass, which on some machines costs a short text more than they gain (docs/LOG.md). `_Rivals` measures it
+    many batches    as many at once as there are streams, in one session that has a stream's threads. By default a stream has one: nobody waits for anybody
+    one batch       a session in which all threads share every product, or the one of a single stream, whichever is faster: threads that share meet some
+                    two hundred times a pass, which on some machines costs a short text more than they gain (docs/LOG.md). `_Rivals` measures it
 """
 
 import time
@@ -24,35 +24,48 @@ from ..batching import pad
 from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError, EngineUnavailable
+from . import Settings
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def open_cpu(path: Path, *, variant: Variant, pad_token_id: int, threads: int) -> "OrtEngine":
+def open_cpu(path: Path, *, variant: Variant, pad_token_id: int, settings: Settings) -> "OrtEngine":
     """Open a model on the CPU.
 
     Raises:
         BundleError: onnxruntime refuses the file.
     """
+    streams = settings.streams or settings.threads
+    where = f"CPU, {_count(settings.threads, 'thread')}"
+    if streams != settings.threads:
+        where += f" in {_count(streams, 'stream')}"
     return OrtEngine(
-        partial(_session, path, CPU, variant), variant, pad_token_id, f"CPU, {_threads(threads)}", threads=threads
+        partial(_session, path, CPU, variant, settings.spinning),
+        variant,
+        pad_token_id,
+        where,
+        threads=settings.threads,
+        streams=streams,
+        batch_invariant=variant.batch_invariant,
     )
 
 
-def open_cuda(path: Path, *, variant: Variant, pad_token_id: int, threads: int) -> "OrtEngine":
+def open_cuda(path: Path, *, variant: Variant, pad_token_id: int, settings: Settings) -> "OrtEngine":
     """Open a model on a CUDA GPU.
 
     Raises:
         BundleError: onnxruntime refuses the file.
         EngineUnavailable: there is no GPU, or its libraries do not load; onnxruntime alone would fall back to the CPU without a word.
     """
-    session = _session(path, CUDA, variant, threads)
+    session = _session(path, CUDA, variant, None, settings.threads)
     if CUDA not in session.get_providers():
         raise EngineUnavailable(
             "onnxruntime could not start CUDA (no GPU, or its driver, CUDA or cuDNN libraries are missing); see onnxruntime's own lines above. "
             "Check `nvidia-smi`, or choose --engine ort-cpu"
         )
-    return OrtEngine(lambda threads: session, variant, pad_token_id, "CUDA", threads=1)
+    return OrtEngine(
+        lambda threads: session, variant, pad_token_id, "CUDA", threads=1, streams=1, batch_invariant=False
+    )
 
 
 def cpu_missing() -> str | None:
@@ -74,20 +87,31 @@ class OrtEngine:
     """An onnxruntime model. `run` may be called from several threads at once."""
 
     def __init__(
-        self, open_session: Callable[[int], Any], variant: Variant, pad_token_id: int, where: str, *, threads: int
+        self,
+        open_session: Callable[[int], Any],
+        variant: Variant,
+        pad_token_id: int,
+        where: str,
+        *,
+        threads: int,
+        streams: int,
+        batch_invariant: bool,
     ) -> None:
-        """Open a session of one thread, whose inputs must be those the manifest names.
+        """Open a session for one stream, whose inputs must be those the manifest names.
 
         Args:
             open_session: opens the model with a number of threads.
             variant: the model.
             pad_token_id: what input_ids are padded with.
             where: the device and its threads, for people.
-            threads: how many may compute; the first session has one, and another is opened when it pays.
+            threads: how many may compute; the first session has one stream's share, and another with all is opened when it pays.
+            streams: how many batches are computed at once.
+            batch_invariant: see `Engine`.
         """
         import onnxruntime
 
-        self._open, self.num_lanes, self._narrow = open_session, threads, open_session(1)
+        self._open, self._threads, self.num_lanes = open_session, threads, streams
+        self._narrow, self.batch_invariant = open_session(threads // streams), batch_invariant
         names = [node.name for node in self._narrow.get_inputs()]
         if sorted(names) != sorted(variant.inputs):
             raise BundleError(
@@ -131,7 +155,7 @@ class OrtEngine:
 
     def _shared(self) -> Any:
         with self._lock:
-            self._wide = self._wide or self._open(self.num_lanes)
+            self._wide = self._wide or self._open(self._threads)
         return self._wide
 
     def _workers(self) -> ThreadPoolExecutor:
@@ -175,14 +199,17 @@ class _Rivals:
                 del self._seconds[size, False], self._seconds[size, True]
 
 
-def _session(path: Path, provider: str, variant: Variant, threads: int) -> Any:
+def _session(path: Path, provider: str, variant: Variant, spinning: bool | None, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: its warnings speak of internals no user can act on
-    for key, value in variant.session_options.items():
+    entries = dict(variant.session_options)
+    if spinning is not None:
+        entries["session.intra_op.allow_spinning"] = str(int(spinning))
+    for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
         return onnxruntime.InferenceSession(
@@ -206,5 +233,5 @@ def _providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

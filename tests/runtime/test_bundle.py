@@ -119,6 +119,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
             {"session.x64quantprecision": {}},
         ],
         "disabled_optimizers": [None, "", "GeluFusionL2", {}, [1], [[]], ["ConstantFolding"], ["gelufusionl2"]],
+        "batch_invariant": [None, 0, 1, "true", [], {}],
         "max_error": NOT_NUMBERS,
         "passed": [None, 0, 1, "true", [], {}],
     },
@@ -142,6 +143,7 @@ def sound(**changes: Any) -> dict[str, Any]:
         "inputs": ["input_ids", "attention_mask"],
         "session_options": {"session.x64quantprecision": "1"},
         "disabled_optimizers": ["SkipLayerNormFusion"],
+        "batch_invariant": True,
         "max_error": 0.0,
         "passed": True,
     }

@@ -296,6 +296,7 @@ def test_info_describes_machine_and_bundle(bundle: Path, capsys: pytest.CaptureF
     assert re.fullmatch(r"fp32 \(0\.\d MB\), int8 \(0\.\d MB\)", lines["variants"])
     assert re.fullmatch(r"int8 on onnxruntime [\d.]+, CPU, 1 thread", lines["used"])
     assert lines["why"].startswith("ort-cpu: first that runs here")
+    assert lines["in a batch"] == "the same to the bit as alone"
 
 
 def test_info_alone_describes_the_machine(capsys: pytest.CaptureFixture[str]) -> None:

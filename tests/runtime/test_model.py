@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import runtime
+from runtime.bundle import read
+from runtime.engines import Settings, open_engine
 from runtime.errors import BundleError, EngineUnavailable, InputError
 from runtime.tasks import sigmoid, softmax
 from runtime.testing import LABELS, MAX_LENGTH, FakeEngine, tiny_bundle
@@ -385,6 +387,42 @@ def test_the_number_of_threads_is_the_engines(bundle: Path) -> None:
     assert runtime.load(bundle, engine="ort-cpu", threads=3).opened.engine.description.endswith("CPU, 3 threads")
     with pytest.raises(InputError, match=r"threads must be a positive integer. Got 0 instead"):
         runtime.load(bundle, threads=0)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+@pytest.mark.parametrize("how", [Settings(threads=4, streams=2), Settings(threads=2, streams=1, spinning=False)])
+def test_settings_change_no_answer(bundle: Path, variant: str, how: Settings) -> None:
+    texts = ["late", "the parcel is late again", "where", "a b c d e f"] * 3
+    opened = open_engine("ort-cpu", path=bundle, manifest=read(bundle), variant=variant, settings=how)
+    assert opened.engine.num_lanes == how.streams
+    expected = runtime.load(bundle, engine="ort-cpu", variant=variant, threads=1)
+    own = runtime.load(bundle, engine=opened.engine, max_batch_tokens=16)
+    for ours, theirs in zip(own.predict(texts), expected.predict(texts), strict=True):
+        np.testing.assert_allclose(ours.logits, theirs.logits, rtol=0, atol=0 if variant == "int8" else 1e-5)
+
+
+@pytest.mark.parametrize("streams", [0, 3])
+def test_more_streams_than_threads_are_refused(bundle: Path, streams: int) -> None:
+    how = Settings(threads=2, streams=streams)
+    with pytest.raises(InputError, match=rf"streams must be between 1 and threads \(2\). Got {streams} instead"):
+        open_engine("ort-cpu", path=bundle, manifest=read(bundle), variant="fp32", settings=how)
+
+
+def test_a_precision_an_engine_does_not_compute_in_is_refused_and_never_converted(bundle: Path) -> None:
+    change_variant(bundle, "fp32", precision="bf16")
+    with pytest.raises(
+        EngineUnavailable, match=r"computes in int8 or fp32 or fp16, and variant 'fp32' is bf16. Choose another variant"
+    ):
+        runtime.load(bundle, engine="ort-cpu", variant="fp32")
+    change_variant(bundle, "int8", passed=False)
+    with pytest.raises(EngineUnavailable, match="this bundle's verified variants are fp32"):
+        runtime.load(bundle, engine="ort-cpu")
+
+
+def test_whether_answers_depend_on_the_batch_was_measured_at_export(bundle: Path) -> None:
+    assert runtime.load(bundle, variant="int8").batch_invariant
+    change_variant(bundle, "int8", batch_invariant=False)
+    assert not runtime.load(bundle, variant="int8").batch_invariant
 
 
 def test_a_model_file_that_is_no_model_is_refused_with_its_name(bundle: Path) -> None:

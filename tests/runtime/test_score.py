@@ -441,6 +441,7 @@ class _Stopping:
 
     description = "stopping"
     num_lanes = 1
+    batch_invariant = True
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop, self._fake, self._num_batches = stop, FakeEngine(num_labels=2), 0
