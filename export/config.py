@@ -32,10 +32,12 @@ class ExportConfig:
     """Labelled rows to verify on, laid out as the training rows were. Not set: those the run was evaluated on."""
     max_fp32_difference: float = 1e-4
     """The largest difference allowed between PyTorch's and ONNX's fp32 logits; for large logits, that share of them."""
-    min_agreement: float = 0.95
-    """int8: the share of decisions that must be the same as in fp32. Regression: 1 - mean |difference| / the standard deviation of the answers."""
-    max_metric_drop: float = 0.01
-    """int8: how much the task's metric may fall on the evaluation rows. What three of the rows are worth is never too much: that is chance."""
+    max_change: float | None = None
+    """int8: the share of decisions that may be expected to change. Regression: mean |difference| / the standard deviation of the answers. Not set: 0.005, regression 0.02."""
+    max_metric_drop: float = 0.002
+    """int8: how much the task's metric may fall on the evaluation rows. Refused is a fall that is larger beyond chance (95 %)."""
+    restore: bool = True
+    """int8 over these limits: keep as few weights as it takes, the most sensitive first, in fp32. --no-restore: refuse instead."""
 
     task: TaskName | None = None
     """For a checkpoint of another program: what its rows are labelled with."""
@@ -54,7 +56,11 @@ class ExportConfig:
             (bool(self.variants), "--variants must name at least one of fp32, int8, int8-channel", self.variants),
             (len(set(self.variants)) == len(self.variants), "--variants must be different", self.variants),
             (self.max_fp32_difference > 0, "--max-fp32-difference must be above 0", self.max_fp32_difference),
-            (0 <= self.min_agreement <= 1, "--min-agreement must be between 0 and 1", self.min_agreement),
+            (
+                self.max_change is None or 0 < self.max_change <= 1,
+                "--max-change must be above 0 and at most 1",
+                self.max_change,
+            ),
             (self.max_metric_drop >= 0, "--max-metric-drop must be 0 or more", self.max_metric_drop),
             (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
         ]

@@ -1,6 +1,6 @@
 """An encoder written as the ONNX graph that runs fastest on CPUs, in exact or in row-wise int8 arithmetic.
 
-write_graph(read_weights(model, …), inputs=…, arithmetic=ROW_WISE)
+write_graph(read_weights(model, …), inputs=…, arithmetic=row_wise(…))
 
 What it does otherwise than a trace, each for time (docs/LOG.md):
 
@@ -13,6 +13,7 @@ What it does otherwise than a trace, each for time (docs/LOG.md):
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ from onnx import TensorProto, helper
 
 from .encoder_weights import EncoderWeights, Layer, Linear, Norm
 from .graph import IR_VERSION, OPSET, Floats, Graph
-from .row_wise import Rows, look_up_rows, multiply_rows, quantize_rows
+from .passes import drop_unused
+from .row_wise import PLAIN, Rows, Scheme, look_up_rows, multiply_rows, quantize_rows
 
 LOWEST = float(np.finfo(np.float32).min)  # added to the scores of padding
 
@@ -41,15 +43,39 @@ class Arithmetic(NamedTuple):
 
 
 EXACT = Arithmetic(
-    prepare=lambda graph, x, rows, activation: Rows(x, "", 0),
-    multiply=lambda graph, x, name, weight: graph.op("MatMul", x.values, graph.constant(name, weight)),
+    prepare=lambda graph, x, rows, activation: Rows(x, "", "", 0),
+    multiply=lambda graph, x, name, weight: graph.op("MatMul", x.source, graph.constant(name, weight)),
     look_up=lambda graph, name, table, indices: graph.op("Gather", graph.constant(name, table), indices),
 )
-ROW_WISE = Arithmetic(
-    prepare=lambda graph, x, rows, activation: quantize_rows(graph, x, rows=rows, activation=activation),
-    multiply=multiply_rows,
-    look_up=look_up_rows,
-)
+
+
+def row_wise(scheme: Scheme = PLAIN) -> Arithmetic:
+    """Give the arithmetic of row_wise.py, with weights stored by a scheme."""
+    return Arithmetic(
+        prepare=lambda graph, x, rows, activation: quantize_rows(graph, x, rows=rows, activation=activation),
+        multiply=partial(multiply_rows, scheme=scheme),
+        look_up=partial(look_up_rows, scheme=scheme),
+    )
+
+
+class ProductNames(NamedTuple):
+    """The names of a layer's weights, as its products have them; `inputs` are those that read the layer's input."""
+
+    inputs: tuple[str, ...]
+    output: str
+    up: str
+    down: str
+
+
+def product_names(weights: EncoderWeights, number: int) -> ProductNames:
+    """Name the products of a layer. In the last one, where only first tokens are wanted, the query is a product of its own."""
+    name = f"layer_{number}"
+    parts = ("key_value", "query") if _first_only(weights, number) else ("query_key_value",)
+    return ProductNames(tuple(f"{name}_{part}" for part in parts), f"{name}_output", f"{name}_up", f"{name}_down")
+
+
+def _first_only(weights: EncoderWeights, number: int) -> bool:
+    return number == len(weights.layers) - 1 and not weights.per_token
 
 
 def _gelu(graph: Graph, x: str) -> str:
@@ -89,14 +115,14 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
     Args:
         weights: of the encoder.
         inputs: among input_ids, attention_mask and token_type_ids.
-        arithmetic: EXACT or ROW_WISE.
+        arithmetic: EXACT or row_wise(…).
     """
     graph = Graph()
     draft = _Draft(graph, weights, arithmetic, _sizes(graph, weights))
     x, bias = _embed(draft, inputs), _score_bias(draft)
     for number, layer in enumerate(weights.layers):
-        first_only = number == len(weights.layers) - 1 and not weights.per_token
-        x = _layer(draft, f"layer_{number}", layer, x, bias, first_only=first_only)
+        before = weights.layers[number - 1].norm if number else weights.embedding_norm
+        x = _layer(draft, number, layer, x, bias, residual=before.residual)
     _head(draft, x)
     num_labels = len(weights.head[-1].linear.bias)
     axes: tuple[str | int, ...] = ("batch", "sequence")
@@ -108,8 +134,8 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits)],
         list(graph.constants.values()),
     )
+    drop_unused(drawn)  # quantised rows that no product in int8 reads
     model = helper.make_model(drawn, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    onnx.checker.check_model(model)
     return model
 
 
@@ -173,19 +199,22 @@ def _score_bias(draft: _Draft) -> str:
     return graph.op("Reshape", bias, graph.op("Concat", graph.ints(-1), queries, sizes.sequence, axis=0))
 
 
-def _layer(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_only: bool) -> str:
-    """Give (T, width), or (B, width) where only first tokens are wanted."""
+def _layer(draft: _Draft, number: int, layer: Layer, x: str, bias: str, *, residual: Floats | None) -> str:
+    """Give (T, width), or (B, width) where only first tokens are wanted. `residual` is what x, as a residual, is multiplied by."""
     graph, weights, arithmetic, sizes = draft
+    name, names, first_only = f"layer_{number}", product_names(weights, number), _first_only(weights, number)
     context = _attend(draft, name, layer, x, bias, first_only=first_only)
     x, num_rows = (_first(draft, x), sizes.batch) if first_only else (x, sizes.tokens)
     output = Linear(layer.output.weight, layer.output.bias + layer.value.bias @ layer.output.weight)
     rows = arithmetic.prepare(graph, context, num_rows, None)
-    x = graph.op("Add", x, _product(draft, f"{name}_output", output, rows))
+    x = _residual(graph, f"{name}_input_residual", x, residual)
+    x = graph.op("Add", x, _product(draft, names.output, output, rows))
     x = _norm(graph, f"{name}_attention_norm", layer.attention_norm, x)
     rows = arithmetic.prepare(graph, x, num_rows, None)
-    raised = ACTIVATIONS[weights.activation](graph, _product(draft, f"{name}_up", layer.up, rows))
+    raised = ACTIVATIONS[weights.activation](graph, _product(draft, names.up, layer.up, rows))
     rows = arithmetic.prepare(graph, raised, num_rows, weights.activation)
-    x = graph.op("Add", x, _product(draft, f"{name}_down", layer.down, rows))
+    x = _residual(graph, f"{name}_residual", x, layer.attention_norm.residual)
+    x = graph.op("Add", x, _product(draft, names.down, layer.down, rows))
     return _norm(graph, f"{name}_norm", layer.norm, x)
 
 
@@ -199,7 +228,12 @@ def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_
     if first_only:
         merged = np.concatenate([layer.key.weight, layer.value.weight], axis=1)
         k, v = graph.split(arithmetic.multiply(graph, rows, f"{name}_key_value", merged), 2)
-        first_rows = Rows(_first(draft, rows.values), rows.scale and _first(draft, rows.scale), rows.zero_point)
+        first_rows = Rows(
+            _first(draft, rows.source),
+            rows.values and _first(draft, rows.values),
+            rows.scale and _first(draft, rows.scale),
+            rows.zero_point,
+        )
         q = arithmetic.multiply(graph, first_rows, f"{name}_query", query)
         if weights.relative_bias is not None:
             bias = graph.op("Slice", bias, graph.ints(0), graph.ints(1), graph.ints(1))
@@ -245,6 +279,10 @@ def _product(draft: _Draft, name: str, linear: Linear, rows: Rows) -> str:
 def _norm(graph: Graph, name: str, norm: Norm, x: str) -> str:
     weight, bias = graph.constant(f"{name}_weight", norm.weight), graph.constant(f"{name}_bias", norm.bias)
     return graph.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=norm.epsilon)
+
+
+def _residual(graph: Graph, name: str, x: str, factors: Floats | None) -> str:
+    return x if factors is None else graph.op("Mul", x, graph.constant(name, factors))
 
 
 def _first(draft: _Draft, x: str) -> str:

@@ -24,11 +24,19 @@ class Linear(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """LayerNorm over the last axis."""
+    """LayerNorm over the last axis.
+
+    Attributes:
+        weight: (K,).
+        bias: (K,).
+        epsilon: added to the variance.
+        residual: (K,) what the residual path multiplies the output by; None for nothing. See smooth.py.
+    """
 
     weight: Floats
     bias: Floats
     epsilon: float
+    residual: Floats | None = None
 
 
 class Layer(NamedTuple):

@@ -1,5 +1,7 @@
 """An ONNX graph in the making: nodes in the order they run, constants by name."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,45 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 Floats = npt.NDArray[np.float32]
+ITEM_BYTES = {kind: helper.tensor_dtype_to_np_dtype(kind).itemsize for kind in helper.get_all_tensor_dtypes()}
 
 OPSET = 18  # what onnxruntime 1.14 and later run; nothing newer is needed by an encoder
 IR_VERSION = 8  # that opset's own
+MAX_FILE_BYTES = 2**31 - 2**20  # a protobuf message has less than 2 GiB; a graph's nodes take far less than 1 MiB
+DATA_SUFFIX = "_data"  # of the file beside it that holds the weights of a larger one: model.onnx_data
+
+
+def save(model: onnx.ModelProto, file: Path, *, check: bool = True) -> None:
+    """Write a model as one file, or, where that would pass protobuf's limit, with its weights in a second one beside it.
+
+    Args:
+        model: the model.
+        file: where it goes.
+        check: whether it must be valid by the standard.
+    """
+    data = file.with_name(file.name + DATA_SUFFIX)
+    data.unlink(missing_ok=True)  # onnx would write behind what is there
+    if (
+        sum(math.prod(tensor.dims) * ITEM_BYTES[tensor.data_type] for tensor in model.graph.initializer)
+        < MAX_FILE_BYTES
+    ):
+        onnx.save(model, file)
+    else:
+        onnx.save(model, file, save_as_external_data=True, location=data.name, size_threshold=1024)
+    if check:
+        onnx.checker.check_model(str(file))
+
+
+def remove(file: Path) -> None:
+    """Remove a model, with its weights where they are in a file of their own."""
+    file.unlink()
+    file.with_name(file.name + DATA_SUFFIX).unlink(missing_ok=True)
+
+
+def size_of(file: Path) -> int:
+    """Give the bytes of a model, with its weights where they are in a file of their own."""
+    data = file.with_name(file.name + DATA_SUFFIX)
+    return file.stat().st_size + (data.stat().st_size if data.is_file() else 0)
 
 
 class Graph:

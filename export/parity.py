@@ -1,13 +1,14 @@
-"""Does the exported model answer as the trained one? Four questions, each with a limit.
+"""Does a variant answer the evaluation rows as PyTorch does? Logits, decisions and the task's metric, each with its uncertainty.
 
-token ids  the golden texts, against transformers' own tokenizer
-contract   any shape, any mask: ONNX fp32 logits against PyTorch's on the same random input
-rows       the evaluation rows, through the runtime as users will run it: logits, decisions, the task's metric
-golden     the fixed texts that travel in the bundle
+Rows are few, and a limit on what is counted on them would refuse by chance. So two figures stand beside the counts:
+
+expected change   a row is decided by a margin (the best logit less the second; a label's distance from its threshold), and the decision changes where the error
+                  of that margin is larger and against it. Each margin is met with the errors of all rows of like margin: thousands of pairs, not three rows
+                  that happened to change.
+metric interval   of the change of the metric: 95 % by a delete-a-group jackknife, which serves any metric, F1 and correlations too (Efron and Tibshirani, 1993, chapter 11)
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,22 +16,16 @@ import numpy.typing as npt
 import torch
 
 from runtime.batching import pad
-from runtime.bundle import Golden
 from runtime.encode import Encoded
 from runtime.records import Record
 from trainer.checkpoint import Checkpoint
 
-from .errors import ParityError
-
 Floats = npt.NDArray[np.float32]
-
-
-class Shape(NamedTuple):
-    """One input of the contract."""
-
-    batch: int
-    sequence: int
-    mask: str
+LEAST_LIKE, MOST_LIKE = 32, 512  # decisions by a like margin: a tenth of all, within these bounds
+GROUPS = 20  # of the jackknife
+STUDENT = 2.09  # two-sided 95 % of Student's t with GROUPS − 1 degrees of freedom
+NORMAL = 1.96
+QUANTILES = (0.5, 0.9, 0.99)
 
 
 class RowFigures(NamedTuple):
@@ -39,90 +34,35 @@ class RowFigures(NamedTuple):
     Attributes:
         metrics: the task's metrics.
         agreement: share of decisions that are PyTorch's; regression: 1 − mean |difference| / standard deviation of PyTorch's answers.
-        differing: decisions that are not PyTorch's.
+        differing: decisions that are not PyTorch's; regression: answers off by more than a tenth of that deviation.
         decisions: how many there are.
+        expected_change: the share of decisions expected to change (above); regression: mean |difference| / standard deviation.
+        metric_change: of the task's headline metric, from PyTorch's.
+        metric_interval: half the width of its 95 % confidence interval.
         max_difference: largest difference of a logit from PyTorch's.
         mean_difference: mean difference.
+        quantiles: of the differences, at QUANTILES.
     """
 
     metrics: dict[str, float]
     agreement: float
     differing: int
     decisions: int
+    expected_change: float
+    metric_change: float
+    metric_interval: float
     max_difference: float
     mean_difference: float
+    quantiles: tuple[float, ...]
 
-
-def contract_shapes(max_length: int) -> list[Shape]:
-    """List batch × sequence from 1×1 to the maximum, with right-, left- and hole-masked rows."""
-    sequences = sorted({1, 2, 7, min(33, max_length), max_length})
-    shapes = [Shape(1, sequence, "none") for sequence in sequences if sequence <= max_length]
-    shapes += [Shape(3, sequence, mask) for sequence in sequences if 1 < sequence <= max_length for mask in MASKS]
-    return shapes
-
-
-def check_contract(
-    file: Path, *, model: Any, inputs: tuple[str, ...], pad_token_id: int, max_length: int, limit: float
-) -> float:
-    """Compare an ONNX graph with PyTorch on random input of every shape.
-
-    Args:
-        file: the fp32 graph.
-        model: the PyTorch model, in evaluation mode.
-        inputs: names of the graph's inputs.
-        pad_token_id: stands where the mask is 0.
-        max_length: the longest sequence.
-        limit: see `difference`.
-
-    Returns:
-        The largest difference found.
-
-    Raises:
-        ParityError: a shape differs by more than the limit.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    generator, worst, failed = np.random.default_rng(0), 0.0, []
-    for shape in contract_shapes(max_length):
-        feeds = _random_input(shape, model, inputs, pad_token_id, generator)
-        with torch.no_grad():
-            expected = model(**{name: torch.from_numpy(array) for name, array in feeds.items()}).logits.numpy()
-        actual = session.run(["logits"], feeds)[0]
-        if expected.shape != actual.shape:
-            failed.append(f"{shape.batch}×{shape.sequence}: PyTorch gives {expected.shape}, ONNX gives {actual.shape}")
-            continue
-        if expected.ndim == 3:  # what a tagger says of padding means nothing
-            seen = feeds["attention_mask"].astype(bool)
-            expected, actual = expected[seen], actual[seen]
-        found = difference(expected, actual)
-        worst = max(worst, found)
-        if not found <= limit:  # NaN fails too
-            failed.append(f"{shape.batch}×{shape.sequence}, mask {shape.mask}: {found:.2e}")
-    if failed:
-        raise ParityError(
-            "\n  ".join(
-                [f"the ONNX graph differs from PyTorch by more than {limit:g}:", *failed, "Try another --exporter."]
-            )
-        )
-    return worst
-
-
-def check_token_ids(golden: Golden, *, tokenizer: Any, max_length: int) -> None:
-    """Compare the token ids of the golden texts with those of the Hugging Face tokenizer the model was trained with.
-
-    Raises:
-        ParityError: a text is cut into other tokens.
-    """
-    for text, input_ids in zip(golden.texts, golden.input_ids, strict=True):
-        parts = (text,) if isinstance(text, str) else text
-        expected = tokenizer(*parts, truncation=True, max_length=max_length)["input_ids"]
-        if list(input_ids) != expected:
-            place = next((i for i, (a, b) in enumerate(zip(input_ids, expected, strict=False)) if a != b), "the end")
-            raise ParityError(
-                f"{text!r} becomes other token ids at prediction than by {type(tokenizer).__name__}, from token {place} on. "
-                "Save the tokenizer anew with transformers (tokenizer.save_pretrained), and export again."
-            )
+    @property
+    def surely_changed(self) -> float:
+        """The lower end of the 95 % interval of the share that changed (Wilson, 1927)."""
+        share, n = self.differing / max(1, self.decisions), max(1, self.decisions)
+        z2 = NORMAL**2
+        middle = share + z2 / (2 * n)
+        half = NORMAL * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+        return float(max(0.0, (middle - half) / (1 + z2 / n)))
 
 
 def difference(expected: Floats, actual: Floats) -> float:
@@ -150,13 +90,47 @@ def compare_rows(
     encoded: Encoded,
 ) -> RowFigures:
     """Compare a variant's logits on the evaluation rows with PyTorch's."""
-    objective, labels = checkpoint.objective, checkpoint.labels
-    judge = (records, encoded.tokens, labels)
-    same = PARITY[checkpoint.config.task](objective.decide(expected, *judge), objective.decide(actual, *judge))
+    objective, parity = checkpoint.objective, PARITY[checkpoint.config.task]
+    judge = (records, encoded.tokens, checkpoint.labels)
+    same = parity.same(objective.decide(expected, *judge), objective.decide(actual, *judge))
     differences = np.concatenate([np.abs(e - a).ravel() for e, a in zip(expected, actual, strict=True)])
+    metrics = objective.measure(actual, *judge).values
+    change = metrics[objective.best_metric] - objective.measure(expected, *judge).values[objective.best_metric]
     return RowFigures(
-        objective.measure(actual, *judge).values, *same, float(differences.max(initial=0.0)), float(differences.mean())
+        metrics,
+        *same,
+        expected_change=parity.expected_change(expected, actual),
+        metric_change=change,
+        metric_interval=_interval(expected, actual, checkpoint=checkpoint, records=records, encoded=encoded),
+        max_difference=float(differences.max(initial=0.0)),
+        mean_difference=float(differences.mean()),
+        quantiles=tuple(float(np.quantile(differences, at)) for at in QUANTILES),
     )
+
+
+def _interval(
+    expected: Sequence[Floats],
+    actual: Sequence[Floats],
+    *,
+    checkpoint: Checkpoint,
+    records: Sequence[Record],
+    encoded: Encoded,
+) -> float:
+    """Give half the width of the interval of the metric's change; 1 where rows are too few to say anything."""
+    groups = min(GROUPS, len(records))
+    if groups < 2 or all(np.array_equal(e, a) for e, a in zip(expected, actual, strict=True)):
+        return 0.0 if groups >= 2 else 1.0
+    measure, name = checkpoint.objective.measure, checkpoint.objective.best_metric
+    changes = []
+    for group in range(groups):
+        kept = [index for index in range(len(records)) if index % groups != group]
+        tokens = encoded.tokens and [encoded.tokens[index] for index in kept]
+        judge = ([records[index] for index in kept], tokens, checkpoint.labels)
+        before, after = (
+            measure([logits[index] for index in kept], *judge).values[name] for logits in (expected, actual)
+        )
+        changes.append(after - before)
+    return float(STUDENT * np.sqrt((groups - 1) * np.var(changes)))
 
 
 class Sameness(NamedTuple):
@@ -165,6 +139,24 @@ class Sameness(NamedTuple):
     agreement: float
     differing: int
     decisions: int
+
+
+class Parity(NamedTuple):
+    """How the decisions of a task are compared.
+
+    Attributes:
+        same: (PyTorch's decisions, the variant's) → how far they agree.
+        expected_change: (PyTorch's logits, the variant's) → see RowFigures.
+        max_change: the limit of expected_change where none is given.
+        changes: what an expected change is called.
+        counts: whether decisions are the same or not, so that those that differ can be counted.
+    """
+
+    same: Callable[[npt.NDArray[Any], npt.NDArray[Any]], Sameness]
+    expected_change: Callable[[Sequence[Floats], Sequence[Floats]], float]
+    max_change: float
+    changes: str = "is expected to change {:.2%} of decisions"
+    counts: bool = True
 
 
 def _equal(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> Sameness:
@@ -178,52 +170,54 @@ def _close(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> Sameness:
     return Sameness(max(0.0, 1 - share), int((np.abs(expected - actual) > 0.1 * spread).sum()), len(expected))
 
 
-# How a task's decisions are compared; the third of the three tables of tasks (runtime.tasks.TASKS, trainer.objectives.OBJECTIVES).
-PARITY: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any]], Sameness]] = {
-    "single-label": _equal,
-    "multi-label": _equal,
-    "regression": _close,
-    "token": _equal,
-}
+def _best_of(expected: Sequence[Floats], actual: Sequence[Floats]) -> float:
+    """Of a text's, or a token's, labels the best one counts."""
+    before, after = (np.concatenate([np.atleast_2d(row) for row in logits]) for logits in (expected, actual))
+    if before.shape[1] < 2:
+        return 0.0
+    best, second = np.argsort(-before, axis=1)[:, :2].T
+    rows = np.arange(len(before))
+    margins = before[rows, best] - before[rows, second]
+    return expected_change(margins, after[rows, best] - after[rows, second] - margins)
 
 
-def _random_input(
-    shape: Shape, model: Any, inputs: tuple[str, ...], pad_token_id: int, generator: np.random.Generator
-) -> dict[str, npt.NDArray[np.int64]]:
-    size = (shape.batch, shape.sequence)
-    mask = MASKS[shape.mask](size, generator)
-    ids = generator.integers(0, model.config.vocab_size - 1, size)
-    ids[ids >= pad_token_id] += 1  # every id but padding
-    types = generator.integers(0, max(1, getattr(model.config, "type_vocab_size", 1) or 1), size)
-    feeds = {
-        "input_ids": np.where(mask, ids, pad_token_id),
-        "attention_mask": mask.astype(np.int64),
-        "token_type_ids": types,
-    }
-    return {name: feeds[name].astype(np.int64) for name in inputs}
+def _each_label(expected: Sequence[Floats], actual: Sequence[Floats]) -> float:
+    """Each label counts from a probability of a half, a logit of 0."""
+    before, after = np.concatenate(expected), np.concatenate(actual)
+    return expected_change(np.abs(before), after - before)
 
 
-def _no_mask(size: tuple[int, int], generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    return np.ones(size, dtype=np.bool_)
+def _share_of_spread(expected: Sequence[Floats], actual: Sequence[Floats]) -> float:
+    before, after = np.concatenate(expected), np.concatenate(actual)
+    return float(np.abs(after - before).mean() / max(float(before.std()), 1e-6))
 
 
-def _right_mask(size: tuple[int, int], generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    return np.arange(size[1]) < generator.integers(1, size[1] + 1, size[0])[:, None]
+def expected_change(margins: npt.NDArray[np.floating], errors: npt.NDArray[np.floating]) -> float:
+    """Give the share of decisions that change when each margin may meet the error of any decision made by a like margin, half of the errors being against it.
+
+    Like margins only: a model is most sensitive where it is undecided, so errors of sure decisions would understate it.
+
+    Args:
+        margins: (D,) by how much each decision was made.
+        errors: (D,) by how much each margin moved.
+    """
+    order = np.argsort(margins, kind="stable")
+    margins, sizes = margins[order], np.abs(errors[order])
+    width = min(len(sizes), max(LEAST_LIKE, min(MOST_LIKE, len(sizes) // 10)))
+    if not width:
+        return 0.0
+    windows = np.lib.stride_tricks.sliding_window_view(sizes, width)  # (D − width + 1, width)
+    middle = np.clip(np.arange(len(sizes)) - width // 2, 0, len(windows) - 1)
+    near = margins <= sizes.max()  # no error reaches beyond
+    return float((windows[middle[near]] > margins[near, None]).sum() / (2 * width * len(sizes)))
 
 
-def _left_mask(size: tuple[int, int], generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    return _right_mask(size, generator)[:, ::-1]
-
-
-def _hole_mask(size: tuple[int, int], generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    mask = generator.random(size) < 0.7
-    mask[:, 0] = True  # a row that is padding alone has no answer to compare
-    return mask
-
-
-MASKS: dict[str, Callable[[tuple[int, int], np.random.Generator], npt.NDArray[np.bool_]]] = {
-    "none": _no_mask,
-    "right": _right_mask,
-    "left": _left_mask,
-    "holes": _hole_mask,
+# The third of the three tables of tasks (runtime.tasks.TASKS, trainer.objectives.OBJECTIVES).
+PARITY: dict[str, Parity] = {
+    "single-label": Parity(_equal, _best_of, 0.005),
+    "multi-label": Parity(_equal, _each_label, 0.005),
+    "regression": Parity(
+        _close, _share_of_spread, 0.02, "moves answers by {:.2%} of their standard deviation", counts=False
+    ),
+    "token": Parity(_equal, _best_of, 0.005),
 }

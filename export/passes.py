@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from .graph import save
+
 
 def optimise(file: Path) -> dict[str, int]:
     """Run all passes over a graph.
@@ -22,8 +24,7 @@ def optimise(file: Path) -> dict[str, int]:
     for name, apply in PASSES.items():
         apply(model.graph)
         counts[name] = len(model.graph.node)
-    onnx.checker.check_model(model)
-    onnx.save(model, file)
+    save(model, file)
     return counts
 
 

@@ -6,6 +6,7 @@ Everything is written into a temporary folder beside the target, and becomes the
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
 
 from .config import ExportConfig
+from .contract import check_contract, check_token_ids
 from .errors import ParityError
+from .gate import Rows, fit_int8, gate_fp32
 from .golden import make_golden
-from .parity import Floats, RowFigures, check_contract, check_token_ids, compare_rows, difference
+from .graph import remove, size_of
+from .parity import Floats
 from .report import Line, Report, bundle_readme, versions
+from .sizes import size_by_layer
 from .speed import measure_classifier, measure_torch, torch_logits_of_all
-from .variants import FILES, draw, write_variants
+from .variants import FILES, QUANTIZERS, draw, prepare_int8
 
-CHANCE_ROWS = 3  # what so many evaluation rows can take from a metric says nothing yet: of 152 rows one is 0.7 points
 INVARIANCE_ROWS = 64  # answered alone and together
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
 
@@ -65,15 +69,11 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
 
         drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
         say(drawn.summary)
+        fp32 = folder / FILES["fp32"]
         contract = check_contract(
-            folder / FILES["fp32"],
-            model=model,
-            max_length=checkpoint.max_length,
-            limit=config.max_fp32_difference,
-            **feed,
+            fp32, model=model, max_length=checkpoint.max_length, limit=config.max_fp32_difference, **feed
         )
         say(f"fp32 agrees with PyTorch at every shape and mask: largest difference {contract:.1e}")
-        write_variants(drawn, config.variants, inputs=inputs, folder=folder)
 
         golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
         check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
@@ -92,47 +92,68 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             golden=golden,
         )
 
-        # Verify, through the runtime that will serve it
         encoded = encoder.encode([r.model_input for r in records]) if records else None
         if encoded and encoded.truncated.any():
             say(
                 f"note: {int(encoded.truncated.sum())} of {len(records or [])} evaluation rows are cut at {checkpoint.max_length} tokens"
             )
-        expected = torch_logits_of_all(model, encoded, **feed) if encoded else []
+        rows = None
+        if records and encoded:
+            rows = Rows(checkpoint, records, encoded, torch_logits_of_all(model, encoded, **feed))
         report = Report.begin(
             checkpoint, exporter=drawn.exporter, passes=drawn.passes, contract=contract, num_rows=len(records or [])
         )
-        if records and encoded:
-            figures = compare_rows(expected, expected, checkpoint=checkpoint, records=records, encoded=encoded)
-            report.add(Line("pytorch", figures, measure_torch(model, encoded, **feed), _size_of(checkpoint.folder)))
+        if rows:
+            report.add(
+                Line(
+                    "pytorch",
+                    rows.compare(rows.expected),
+                    measure_torch(model, rows.encoded, **feed),
+                    _size_of(checkpoint.folder),
+                    {},
+                )
+            )
+        quantizer = None
+        if set(config.variants) & set(QUANTIZERS):
+            quantizer = prepare_int8(drawn, fp32, texts=encoded, **feed)
+            report.saturation = quantizer.saturations()
+
+        # Verify, through the runtime that will serve it
         variants: dict[str, Variant] = {}
         problems: list[str] = []
         for name, variant in draft.variants.items():
-            classifier = open_classifier(folder, draft, engine="ort-cpu", variant=name)
+            open_it = partial(open_classifier, folder, draft, engine="ort-cpu", variant=name)
+            restored = None
+            if quantizer and name in QUANTIZERS:
+                write = partial(quantizer.write, name, folder / variant.file)
+                if rows is None:
+                    write(frozenset())
+                else:
+                    restored = fit_int8(name, write, open_it, rows, config, say=say)
+                    problems += restored.chosen.problems
+            classifier = open_it()
             max_error = _golden_error(classifier, golden_logits)
-            if name == "fp32" and not max_error <= GOLDEN_LIMIT:
-                problems.append(
-                    f"fp32 differs from PyTorch by {max_error:.1e} on the golden texts; the limit is {GOLDEN_LIMIT:g}"
-                )
-            figures_of_rows = None
-            if records and encoded:
-                actual = classifier.logits(encoded)
-                figures_of_rows = compare_rows(
-                    expected, actual, checkpoint=checkpoint, records=records, encoded=encoded
-                )
-                problems += (
-                    _gate_fp32(expected, actual, config)
-                    if name == "fp32"
-                    else _gate_int8(name, figures_of_rows, report, config)
-                )
+            figures = restored.chosen.figures if restored else None
+            if name == "fp32":
+                if not max_error <= GOLDEN_LIMIT:
+                    problems.append(
+                        f"fp32 differs from PyTorch by {max_error:.1e} on the golden texts; the limit is {GOLDEN_LIMIT:g}"
+                    )
+                if rows:
+                    actual = classifier.logits(rows.encoded)
+                    figures = rows.compare(actual)
+                    problems += gate_fp32(rows.expected, actual, config)
             speed = measure_classifier(classifier, records) if records else None
-            report.add(Line(name, figures_of_rows, speed, (folder / variant.file).stat().st_size))
+            file = folder / variant.file
+            report.add(Line(name, figures, speed, size_of(file), size_by_layer(file), restored))
             variants[name] = replace(
                 variant,
                 batch_invariant=_is_batch_invariant(classifier, records or []),
                 max_error=max_error,
-                passed=name == "fp32" or bool(records),
+                passed=name == "fp32" or rows is not None,
             )
+        if "fp32" not in config.variants:
+            remove(fp32)
         if problems:
             raise ParityError(
                 "\n  ".join(
@@ -188,28 +209,6 @@ def _is_batch_invariant(classifier: Classifier, records: Sequence[Record]) -> bo
     together = classifier.logits(classifier.encode(texts))
     alone = [classifier.logits(classifier.encode([text]))[0] for text in texts]
     return all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-
-
-def _gate_fp32(expected: list[Floats], actual: list[Floats], config: ExportConfig) -> list[str]:
-    worst = max(difference(e, a) for e, a in zip(expected, actual, strict=True))
-    if worst <= config.max_fp32_difference:
-        return []
-    return [
-        f"fp32 logits differ by {worst:.1e} on the evaluation rows; --max-fp32-difference is {config.max_fp32_difference:g}"
-    ]
-
-
-def _gate_int8(name: str, figures: RowFigures, report: Report, config: ExportConfig) -> list[str]:
-    problems, drop = [], report.reference - figures.metrics[report.metric]
-    if not figures.agreement >= config.min_agreement:
-        problems.append(
-            f"{name} agrees with PyTorch in {figures.agreement:.2%} of {figures.decisions} decisions; --min-agreement is {config.min_agreement:.2%}"
-        )
-    if not drop <= max(config.max_metric_drop, CHANCE_ROWS / max(1, report.num_rows)):
-        problems.append(
-            f"{name} loses {drop:.4f} of {report.metric} ({report.reference:.4f} before) on {report.num_rows} rows; --max-metric-drop is {config.max_metric_drop:g}"
-        )
-    return [f"{problem}. Leave it out of --variants, or allow more" for problem in problems]
 
 
 def _size_of(folder: Path) -> int:

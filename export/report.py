@@ -2,15 +2,18 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runtime.bundle import Manifest
 from runtime.info import package_version, processor
 from trainer.checkpoint import Checkpoint
 
 from .parity import RowFigures
+from .restore import Restored
+from .saturation import Saturation
 from .speed import Speed
 
 
@@ -21,6 +24,8 @@ class Line(NamedTuple):
     figures: RowFigures | None
     speed: Speed | None
     size_bytes: int
+    sizes: dict[str, int]
+    restored: Restored | None = None
 
 
 @dataclass(kw_only=True)
@@ -35,6 +40,7 @@ class Report:
         passes: its nodes, for a trace after each clean-up pass.
         contract_difference: largest fp32 difference from PyTorch over all shapes and masks.
         num_rows: evaluation rows.
+        saturation: of each product in int8, on a CPU without VNNI; empty where nothing was observed.
         lines: PyTorch first, then the variants.
     """
 
@@ -45,6 +51,7 @@ class Report:
     passes: dict[str, int]
     contract_difference: float
     num_rows: int
+    saturation: dict[str, Saturation] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
     @classmethod
@@ -79,40 +86,80 @@ class Report:
             {
                 "name": line.name,
                 "size_bytes": line.size_bytes,
+                "size_by_layer": line.sizes,
                 "rows": line.figures._asdict() if line.figures else None,
                 "speed": line.speed._asdict() if line.speed else None,
+                "restored": _restored(line.restored) if line.restored else None,
             }
             for line in self.lines
         ]
-        values = {**vars(self), "lines": lines, "machine": {"processor": processor(), "system": platform.platform()}}
+        saturation = {name: found._asdict() for name, found in self.saturation.items()}
+        values = {
+            **vars(self),
+            "saturation": saturation,
+            "lines": lines,
+            "machine": {"processor": processor(), "system": platform.platform()},
+        }
         file.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def table(self) -> str:
         """Lay the figures out for people."""
         rows = [
-            ("", self.metric, "agreement", "largest Δ", "size MB", "one text ms", "texts/s"),
+            (
+                "",
+                self.metric,
+                "change",
+                "agreement",
+                "expected",
+                "largest Δ",
+                "in fp32",
+                "size MB",
+                "one text ms",
+                "texts/s",
+            ),
             *map(self._cells, self.lines),
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        )
+        return _columns(rows)
+
+    def size_table(self) -> str:
+        """Lay out the megabytes of each variant by layer."""
+        variants = [line for line in self.lines if line.sizes]
+        names = list(dict.fromkeys(name for line in variants for name in line.sizes))
+        rows = [("", *(line.name for line in variants))]
+        rows += [(name, *(f"{line.sizes.get(name, 0) / 1e6:.2f}" for line in variants)) for name in names]
+        return _columns(rows)
 
     def _cells(self, line: Line) -> tuple[str, ...]:
         figures, speed = line.figures, line.speed
         return (
             line.name,
             f"{figures.metrics[self.metric]:.4f}" if figures else "–",
+            f"{figures.metric_change:+.4f} ± {figures.metric_interval:.4f}" if figures else "–",
             f"{figures.agreement:.2%}" if figures else "–",
+            f"{1 - figures.expected_change:.2%}" if figures else "–",
             f"{figures.max_difference:.1e}" if figures else "–",
+            f"{len(line.restored.chosen.exact)} of {line.restored.num_weights}" if line.restored else "–",
             f"{line.size_bytes / 1e6:.1f}",
             f"{speed.latency_ms:.1f}" if speed else "–",
             f"{speed.texts_per_s:,.0f}" if speed else "–",
         )
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _restored(restored: Restored) -> dict[str, Any]:
+    """Give the path to what was written: each trial's fp32 weights, figures and problems, and each weight's own error."""
+    trials = [{**trial._asdict(), "figures": trial.figures._asdict()} for trial in restored.trials]
+    return {"trials": trials, "errors": restored.errors, "num_weights": restored.num_weights}
 
 
 def bundle_readme(manifest: Manifest, report: Report) -> str:
@@ -131,6 +178,12 @@ Verified on {report.num_rows} evaluation rows when it was exported:
 
 ```
 {report.table()}
+```
+
+Where the bytes are, in MB:
+
+```
+{report.size_table()}
 ```
 
 `python -m runtime check this/folder` verifies a copy. Made by {", ".join(f"{name} {number}" for name, number in manifest.made_by.items())}.

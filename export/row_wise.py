@@ -11,14 +11,17 @@ kernel that scales while the sums are still in registers, but only if the inner 
 folded before. The row scale must not stand in the 1's place: the fused kernel would multiply the bias that follows by it too (docs/LOG.md).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto
 
 from .graph import Floats, Graph
 
 TINY = np.float32(1e-20)  # keeps the scale of weights that are all 0 from dividing by zero
+INT8 = "_int8"  # ends the names of weights in int8
 SYMMETRIC = 128  # the zero point of activations that may be as far below 0 as above
 
 
@@ -39,9 +42,32 @@ class Bounded(NamedTuple):
 BOUNDED = {"gelu": Bounded(0.17, 24), "relu": Bounded(0.0, 0)}
 
 
-class Rows(NamedTuple):
-    """The names of a quantised activation: values uint8 (T, K), scale (T, 1), and its zero point."""
+class Stored(NamedTuple):
+    """A weight in int8: values (K, N), and the scale of each column (N,)."""
 
+    values: npt.NDArray[np.int8]
+    scale: Floats
+
+
+class Scheme(NamedTuple):
+    """Which weights are int8, and how they are rounded.
+
+    Attributes:
+        exact: names of the weights and tables that stay in fp32.
+        stored: weights that were rounded with care; all others are rounded to nearest.
+    """
+
+    exact: frozenset[str] = frozenset()
+    stored: Mapping[str, Stored] = {}
+
+
+PLAIN = Scheme()
+
+
+class Rows(NamedTuple):
+    """The names of an activation (T, K), and of its quantised form: values uint8 (T, K), scale (T, 1), and the zero point."""
+
+    source: str
     values: str
     scale: str
     zero_point: int
@@ -68,12 +94,18 @@ def quantize_rows(graph: Graph, x: str, *, rows: str, activation: str | None = N
         scale = graph.op("Mul", graph.op("ReduceMax", graph.op("Abs", x), last, keepdims=0), graph.scalar(1 / 127))
     zeros = graph.once(f"{rows}_of_{zero_point}", "Expand", graph.scalar(np.uint8(zero_point)), rows)
     values = graph.op("QuantizeLinear", x, scale, zeros, axis=0)
-    return Rows(values, graph.op("Unsqueeze", scale, last), zero_point)
+    return Rows(x, values, graph.op("Unsqueeze", scale, last), zero_point)
 
 
-def multiply_rows(graph: Graph, x: Rows, name: str, weight: Floats, *, output: str | None = None) -> str:
-    """Multiply quantised rows (T, K) by a weight (K, N), which is quantised here by its columns' largest magnitudes."""
-    columns, scale = _store(graph, name, weight, axis=0)
+def multiply_rows(
+    graph: Graph, x: Rows, name: str, weight: Floats, *, scheme: Scheme = PLAIN, output: str | None = None
+) -> str:
+    """Multiply rows (T, K) by a weight (K, N), in int8 unless the scheme keeps it exact."""
+    if name in scheme.exact:
+        return graph.op("MatMul", x.source, graph.constant(name, weight), output=output)
+    stored = scheme.stored.get(name) or round_to_nearest(weight)
+    columns = graph.constant(f"{name}{INT8}", stored.values)
+    scale = graph.constant(f"{name}_scale", stored.scale)
     sums = graph.op("MatMulInteger", x.values, columns, graph.scalar(np.uint8(x.zero_point)))
     by_column = graph.op("Mul", _one(graph), scale)
     return graph.op(
@@ -81,21 +113,34 @@ def multiply_rows(graph: Graph, x: Rows, name: str, weight: Floats, *, output: s
     )
 
 
-def look_up_rows(graph: Graph, name: str, table: Floats, indices: str, *, output: str | None = None) -> str:
-    """Gather rows of a table (V, E) that is stored as int8 with a scale a row.
+def look_up_rows(
+    graph: Graph, name: str, table: Floats, indices: str, *, scheme: Scheme = PLAIN, output: str | None = None
+) -> str:
+    """Gather rows of a table (V, E) that is stored as int8 with a scale a row, unless the scheme keeps it exact.
 
     A scale a table (onnxruntime's own way) would spoil rare rows; a scale a row costs 4 bytes in hundreds.
     """
-    stored, scale = _store(graph, name, table, axis=1)
-    values = graph.op("Cast", graph.op("Gather", stored, indices), to=TensorProto.FLOAT)
-    return graph.op("Mul", values, graph.op("Gather", scale, indices), output=output)
+    if name in scheme.exact:
+        return graph.op("Gather", graph.constant(name, table), indices, output=output)
+    stored = round_to_nearest(table.T)
+    values, scale = (
+        graph.constant(f"{name}{INT8}", np.ascontiguousarray(stored.values.T)),
+        graph.constant(f"{name}_scale", stored.scale[:, None]),
+    )
+    gathered = graph.op("Cast", graph.op("Gather", values, indices), to=TensorProto.FLOAT)
+    return graph.op("Mul", gathered, graph.op("Gather", scale, indices), output=output)
 
 
-def _store(graph: Graph, name: str, values: Floats, *, axis: int) -> tuple[str, str]:
-    """Add a matrix as int8 with a scale a column (N,), axis 0, or a scale a row (V, 1), axis 1: the names of both."""
-    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=axis == 1) / 127, TINY).astype(np.float32)
-    stored = graph.constant(f"{name}_int8", np.rint(values / scale).astype(np.int8))
-    return stored, graph.constant(f"{name}_scale", scale)
+def column_scale(weight: Floats) -> Floats:
+    """Give the scale (N,) by which the largest magnitude of each column becomes 127."""
+    scale: Floats = np.maximum(np.abs(weight).max(axis=0) / 127, TINY).astype(np.float32)
+    return scale
+
+
+def round_to_nearest(weight: Floats) -> Stored:
+    """Store a weight (K, N) with each number rounded by itself."""
+    scale = column_scale(weight)
+    return Stored(np.rint(weight / scale).astype(np.int8), scale)
 
 
 def _one(graph: Graph) -> str:

@@ -12,18 +12,28 @@ from typing import Any, NamedTuple
 
 import onnx
 
+from runtime.encode import Encoded
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint
 
-from .encoder_graph import EXACT, ROW_WISE, write_graph
+from .calibrate import Moments, observe, round_columns
+from .encoder_graph import EXACT, row_wise, write_graph
 from .encoder_weights import EncoderWeights, read_weights
 from .errors import TraceError
+from .graph import save
 from .passes import optimise
-from .quantize import quantize_per_channel, quantize_row_wise
+from .products import products
+from .quantize import quantize_per_channel, quantize_row_wise, quantized_weights
+from .row_wise import Scheme, Stored
+from .saturation import Saturation, emulate
+from .smooth import smooth
 from .trace import trace
 
 FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx", "int8-channel": "onnx/model_int8_channel.onnx"}
-QUANTIZERS: dict[str, Callable[[Path, Path], None]] = {"int8": quantize_row_wise, "int8-channel": quantize_per_channel}
+QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
+    "int8": quantize_row_wise,
+    "int8-channel": quantize_per_channel,
+}
 
 
 class Drawn(NamedTuple):
@@ -71,7 +81,7 @@ def draw(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporte
         weights = read_weights(model, per_token=per_token, max_length=checkpoint.max_length)
         if isinstance(weights, EncoderWeights):
             graph = write_graph(weights, inputs=inputs, arithmetic=EXACT)
-            onnx.save(graph, file)
+            save(graph, file)
             return Drawn("written", {"written": len(graph.graph.node)}, weights)
         if exporter == "written":
             raise TraceError(f"--exporter written, but {weights}. Leave the flag out, and the model is traced.")
@@ -79,13 +89,60 @@ def draw(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporte
     return Drawn(used, optimise(file), None)
 
 
-def write_variants(drawn: Drawn, variants: tuple[str, ...], *, inputs: tuple[str, ...], folder: Path) -> None:
-    """Write the other variants beside the fp32 graph, which is removed where it was not asked for."""
-    fp32 = folder / FILES["fp32"]
-    for name in variants:
-        if name == "int8" and drawn.weights is not None:
-            onnx.save(write_graph(drawn.weights, inputs=inputs, arithmetic=ROW_WISE), folder / FILES[name])
-        elif name in QUANTIZERS:
-            QUANTIZERS[name](fp32, folder / FILES[name])
-    if "fp32" not in variants:
-        fp32.unlink()
+class Quantizer(NamedTuple):
+    """Writes the int8 variants of one model.
+
+    Attributes:
+        fp32: the exact graph.
+        weights: of a written encoder, smoothed where its activations were observed; None for a traced one.
+        stored: weights that were rounded with care.
+        moments: what was observed of each product's input, after smoothing.
+        inputs: names of the graph's inputs.
+    """
+
+    fp32: Path
+    weights: EncoderWeights | None
+    stored: dict[str, Stored]
+    moments: dict[str, Moments]
+    inputs: tuple[str, ...]
+
+    def saturations(self) -> dict[str, Saturation]:
+        """Emulate a CPU without VNNI on every product whose input was observed."""
+        activation = self.weights.activation if self.weights else None
+        return {
+            name: emulate(self.moments[name].sample, stored, activation=activation if name.endswith("_down") else None)
+            for name, stored in self.stored.items()
+        }
+
+    def write(self, variant: str, target: Path, exact: frozenset[str]) -> dict[str, int]:
+        """Write a variant with these weights in fp32; give the names and bytes of those in int8."""
+        stored = self.stored if variant == "int8" else {}
+        scheme = Scheme(exact, stored)
+        if variant == "int8" and self.weights is not None:
+            save(write_graph(self.weights, inputs=self.inputs, arithmetic=row_wise(scheme)), target)
+        else:
+            QUANTIZERS[variant](self.fp32, target, scheme)
+        return quantized_weights(target)
+
+
+def prepare_int8(
+    drawn: Drawn, fp32: Path, *, texts: Encoded | None, inputs: tuple[str, ...], pad_token_id: int
+) -> Quantizer:
+    """Observe the model on texts, smooth its activations and round its weights by them; without texts weights are rounded to nearest.
+
+    Args:
+        drawn: the model.
+        fp32: its exact graph.
+        texts: real ones; their labels are not needed.
+        inputs: names of the graph's inputs.
+        pad_token_id: of the model.
+    """
+    if texts is None:
+        return Quantizer(fp32, drawn.weights, {}, {}, inputs)
+    moments, weights = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id), drawn.weights
+    graph = onnx.load(fp32).graph
+    if weights is not None:
+        weights, moments = smooth(weights, moments)
+        graph = write_graph(weights, inputs=inputs, arithmetic=EXACT).graph
+    stored = {node.input[1]: round_columns(weight, moments[node.input[1]]) for node, weight in products(graph)}
+    return Quantizer(fp32, weights, stored, moments, inputs)

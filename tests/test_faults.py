@@ -380,7 +380,7 @@ def exporters(
 
 def variants_flags(name: str) -> list[str]:
     if "quantized" in name:
-        return ["--min-agreement=0", "--max-metric-drop=1"]
+        return ["--max-change=1", "--max-metric-drop=1"]
     return ["--variants", "fp32"]
 
 

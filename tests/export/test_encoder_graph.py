@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.__main__ import main
-from export.encoder_graph import ACTIVATIONS, EXACT, ROW_WISE, Arithmetic, write_graph
+from export.contract import check_contract
+from export.encoder_graph import ACTIVATIONS, EXACT, Arithmetic, row_wise, write_graph
 from export.encoder_weights import FAMILIES, FUNCTIONS, EncoderWeights, read_weights
 from export.graph import Graph
-from export.parity import check_contract
 from export.row_wise import BOUNDED, quantize_rows
 from trainer.checkpoint import open_run
 
@@ -96,7 +96,7 @@ def test_the_last_layer_is_computed_for_first_tokens_alone(bert: Any) -> None:
 
 
 @pytest.mark.parametrize("per_token", [False, True])
-@pytest.mark.parametrize("arithmetic", [EXACT, ROW_WISE])
+@pytest.mark.parametrize("arithmetic", [EXACT, row_wise()])
 def test_every_constant_is_read(make_run: Callable[[str, str], Path], per_token: bool, arithmetic: Arithmetic) -> None:
     model = open_run(make_run("bert", "token" if per_token else "single-label")).load_model()
     weights = read_weights(model, per_token=per_token, max_length=64)
@@ -108,7 +108,7 @@ def test_every_constant_is_read(make_run: Callable[[str, str], Path], per_token:
 
 def test_onnxruntime_fuses_each_row_wise_product_into_one_kernel(bert: Any, tmp_path: Path) -> None:
     """What the 1 in row_wise.py is for; without it the sums go through three more passes."""
-    model = write_graph(read(bert), inputs=INPUTS, arithmetic=ROW_WISE)
+    model = write_graph(read(bert), inputs=INPUTS, arithmetic=row_wise())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.passes import optimise
 from export.quantize import quantize_row_wise
+from export.row_wise import PLAIN
 
 Array = npt.NDArray[np.float32]
 
@@ -48,7 +49,7 @@ def test_the_row_wise_product_is_its_formula(seed: int, batch: int, sequence: in
     x[0, 0] = 0  # a row of zeros has no scale of its own
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(make_product(weight), f"{folder}/fp32.onnx")
-        quantize_row_wise(Path(folder, "fp32.onnx"), Path(folder, "int8.onnx"))
+        quantize_row_wise(Path(folder, "fp32.onnx"), Path(folder, "int8.onnx"), PLAIN)
         actual = run(Path(folder, "int8.onnx"), x)
     rows = x.reshape(-1, k)
     row_scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-20) * np.float32(1 / 127)
