@@ -56,7 +56,7 @@ def describe_found(found: Found, *, bundle: Path, asked: Sequence[str]) -> list[
     """
     if found.profile is None:
         return [("profile", found.ignored or f"none is used. Make one: python -m runtime tune {bundle}")]
-    unused = f", not used: {' and '.join(asked)} was asked for" if asked else ""
+    unused = f", not used: {', '.join(asked)} {'comes' if len(asked) == 1 else 'come'} first" if asked else ""
     return [("profile", f"{found.file}{unused}"), *describe_profile(found.profile)]
 
 

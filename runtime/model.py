@@ -53,10 +53,11 @@ def load(
     if verify and (problems := check_digests(path, manifest)):
         raise BundleError("\n  ".join([f"{path}: {len(problems)} changed files", *problems]))
     given = {"engine": engine != "auto", "variant": variant != "auto", "threads": threads is not None}
-    if any(given.values()):
+    first = [name for name, is_given in given.items() if is_given]
+    if first:
         if profile not in (None, False, NONE):
-            names = " and ".join(name for name, is_given in given.items() if is_given)
-            warnings.warn(f"profile {profile} is not used: {names} was asked for, which comes first", stacklevel=2)
+            come = "comes" if len(first) == 1 else "come"
+            warnings.warn(f"profile {profile} is not used: {', '.join(first)} {come} first", stacklevel=2)
     else:
         tuned = _open_tuned(path, manifest, find(path, manifest, profile=profile), max_batch_tokens)
         if tuned is not None:

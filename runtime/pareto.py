@@ -88,7 +88,7 @@ def draw(profile: Profile, *, title: str) -> str:
         *_axes(across, up, upwards),
         f'<polyline points="{front}" fill="none" stroke="{BLUE}" stroke-width="1.5" stroke-opacity="0.6"/>',
         *(_mark(point, chosen=point.measured.choice == profile.winner) for point in placed),
-        *_labels(placed, profile.winner),
+        *_labels(placed, profile.winner, rules=[up.at(tick) for tick in up.ticks()]),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -154,9 +154,10 @@ def _mark(point: _Point, *, chosen: bool) -> str:
     return f'<circle cx="{point.x:.1f}" cy="{point.y:.1f}" r="{radius}" fill="{fill}" stroke="{colour}" stroke-width="1.5"/>'
 
 
-def _labels(points: Sequence[_Point], winner: Choice) -> list[str]:
-    """Write each label where it covers least: right, left, above or below its point."""
+def _labels(points: Sequence[_Point], winner: Choice, *, rules: Sequence[float]) -> list[str]:
+    """Write each label where it covers least, of points, other labels and rules: right, left, above or below its point."""
     taken = [_Box(point.x - 6, point.y - 6, point.x + 6, point.y + 6) for point in points]
+    taken += [_Box(LEFT, y - 1, WIDTH, y + 1) for y in rules]
     parts = []
     for point in sorted(points, key=lambda point: point.measured.choice != winner):
         if not point.label:
