@@ -52,15 +52,16 @@ def find(bundle: Path, manifest: Manifest, *, profile: str | Path | Literal[Fals
     if profile is False or profile == NONE:
         return Found()
     if profile is not None:
-        return _judge(Path(profile), bundle, manifest)
+        return _judge(Path(profile), bundle, manifest, this_host(bundle))
     folder = cache_folder()
     files = list(folder.glob(f"{sha256(bundle / MANIFEST)[:16]}-*.json")) if folder is not None else []
     if not files:  # most machines; the processor and the versions need not be looked up
         return Found()
-    own = host_file(this_host(bundle))
+    here = this_host(bundle)
+    own = host_file(here)
     file = own if own in files else max(files, key=lambda file: file.stat().st_mtime)
     try:
-        return _judge(file, bundle, manifest)
+        return _judge(file, bundle, manifest, here)
     except InputError as exc:
         return Found(None, file, str(exc))
 
@@ -94,9 +95,9 @@ def cache_folder() -> Path | None:
     return folder if folder.is_absolute() else None
 
 
-def _judge(file: Path, bundle: Path, manifest: Manifest) -> Found:
+def _judge(file: Path, bundle: Path, manifest: Manifest, here: Host) -> Found:
     profile = read(file)
-    differences = list(_differences(profile, this_host(bundle), manifest))
+    differences = list(_differences(profile, here, manifest))
     if not differences:
         return Found(profile, file)
     told = f"profile {file} is not used: {'; '.join(differences)}. Tune again: python -m runtime tune {bundle}"

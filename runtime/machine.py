@@ -1,6 +1,7 @@
 """This machine, as far as answers and speed depend on it: the processor, and the packages that compute."""
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def processor() -> str:
     return f"{values.get('model name', platform.machine())}; {' '.join(flag for flag in FLAGS if flag in have)}"
 
 
+@cache  # reading the metadata takes milliseconds, and loading asks for several packages
 def package_version(package: str) -> str | None:
     """Give the version of an installed package; None where it is not installed (the source tree may be used as it is)."""
     try:
