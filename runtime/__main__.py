@@ -23,11 +23,11 @@ from .check import check_golden
 from .encode import Text
 from .entities import Entity
 from .errors import Error, InputError
-from .host import NONE, find, host_file, this_host
+from .host import NONE, check_targets, find, host_file, this_host
 from .info import describe_bundle, describe_found, describe_machine, describe_profile
 from .model import Classifier, load, open_head
-from .profile import check_targets, write_text
 from .profile import write as write_profile
+from .profile import write_text
 from .records import Columns
 from .score import answer, score_file
 from .tables import Layout

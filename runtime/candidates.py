@@ -5,7 +5,7 @@ from contextlib import suppress
 from .batching import MAX_BATCH_TOKENS
 from .engines import ENGINES, choose_variant, why_missing
 from .entrant import Entrant
-from .errors import Error
+from .errors import EngineUnavailable, Error
 from .profile import Choice
 from .race import Race
 
@@ -13,14 +13,24 @@ ENOUGH_TEXTS = 200  # of the user's, to let in a variant that did not pass its a
 
 
 def usual_choices(race: Race, threads: int) -> list[Choice]:
-    """Name every engine that is here with every variant that it computes, as `load` would open them."""
-    choices = []
+    """Name every engine that is here with every variant that it computes, as `load` would open them.
+
+    Raises:
+        EngineUnavailable: there is none.
+    """
+    choices, reasons = [], []
     for engine, spec in ENGINES.items():
         if missing := why_missing(engine):
-            race.say(f"{engine} is not measured: {missing}")
+            reasons.append(f"{engine}: {missing}")
             continue
         variants = [name for name, variant in race.manifest.variants.items() if variant.precision in spec.precisions]
         choices += [_usual(engine, variant, threads) for variant in variants]
+        if not variants:
+            reasons.append(f"{engine}: it computes in {' or '.join(spec.precisions)}, and no variant of the bundle is")
+    if not choices:
+        raise EngineUnavailable("\n  ".join(["no engine here can run this bundle:", *reasons]))
+    for reason in reasons:
+        race.say(f"not measured: {reason}")
     return choices
 
 

@@ -95,6 +95,35 @@ def cache_folder() -> Path | None:
     return folder if folder.is_absolute() else None
 
 
+def check_targets(file: Path, plot: Path, *, named: bool) -> None:
+    """Make sure, before anything is measured, that a profile and its picture can be written.
+
+    Args:
+        file: where the profile goes.
+        plot: where its picture goes.
+        named: whether the user named the file; then it replaces a profile and nothing else.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if plot.suffix.lower() != ".svg":
+        raise InputError(f"--plot must end in .svg. Got {str(plot)!r} instead.")
+    if named and file.exists():
+        try:
+            read(file)
+        except InputError as exc:
+            raise InputError(
+                f"{file} exists and is no profile; it will not be replaced. Choose another --output."
+            ) from exc
+    for folder in {file.parent, plot.parent}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise InputError(f"{folder} cannot be made: {exc.strerror}. Choose another --output or --plot.") from exc
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"nothing can be written into {folder}. Choose another --output or --plot.")
+
+
 def _judge(file: Path, bundle: Path, manifest: Manifest, here: Host) -> Found:
     profile = read(file)
     differences = list(_differences(profile, here, manifest))

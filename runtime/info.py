@@ -72,11 +72,19 @@ def describe_profile(profile: Profile) -> list[tuple[str, str]]:
         ),
         ("chosen", str(winner)),
         ("reaches", _figures(profile, winner)),
-        ("gain", profile.summary.partition(": ")[2] or "not measured against the default"),
+        ("gain", _gain(profile)),
     ]
-    others = {goal: choice for goal, choice in profile.winners.items() if choice != winner}
-    lines += [(f"for {goal}", f"{choice}: {_figures(profile, choice)}") for goal, choice in others.items()]
+    others = [choice for choice in dict.fromkeys(profile.winners.values()) if choice != winner]
+    for choice in others:
+        goals = ", ".join(goal for goal, best in profile.winners.items() if best == choice)
+        lines.append((f"for {goals}", f"{choice}: {_figures(profile, choice)}"))
     return lines
+
+
+def _gain(profile: Profile) -> str:
+    said = profile.summary.partition(": ")[2] or "not measured beside the default"
+    out = None if profile.default is None else profile.measurement(profile.default).out
+    return said if out is None else f"{said}; the default may not win: {out}"
 
 
 def _figures(profile: Profile, choice: Choice) -> str:

@@ -71,7 +71,7 @@ def load(
         manifest,
         engine=engine,
         variant=variant,
-        settings=Settings(threads=usable_threads(threads).number),
+        settings=None if threads is None else Settings(threads=usable_threads(threads).number),
         max_batch_tokens=MAX_BATCH_TOKENS if max_batch_tokens is None else max_batch_tokens,
     )
 

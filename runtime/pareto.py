@@ -13,6 +13,7 @@ from .profile import Choice, Measurement, Profile
 WIDTH, HEIGHT = 760, 460
 LEFT, RIGHT, TOP, BOTTOM = 84, 24, 64, 64  # margins of the plot
 GREY, FAINT, BLUE, ORANGE = "#7d7d7d", "#7d7d7d55", "#3d85c6", "#d9770b"
+LEAST_SPAN = 0.005  # of the axis upwards: half a per cent of agreement is no abyss
 FONT, CHARACTER, LINE = 12, 6.6, 15  # pixels: size, mean width of a character, height of a line
 
 
@@ -70,7 +71,9 @@ def draw(profile: Profile, *, title: str) -> str:
     """
     points = _points(profile)
     across = _scale(0.0, max(point.x for point in points), LEFT, WIDTH - RIGHT)
-    up = _scale(min(point.y for point in points), max(point.y for point in points), HEIGHT - BOTTOM, TOP)
+    highest = max(point.y for point in points)
+    lowest = min(*(point.y for point in points), highest - LEAST_SPAN)
+    up = _scale(lowest, highest, HEIGHT - BOTTOM, TOP)
     placed = [point._replace(x=across.at(point.x), y=up.at(point.y)) for point in points]
     front = " ".join(f"{point.x:.1f},{point.y:.1f}" for point in _front(placed))
     metric, conditions = profile.conditions.quality, profile.conditions
@@ -140,7 +143,7 @@ def _front(points: Sequence[_Point]) -> list[_Point]:
 
 def _scale(low: float, high: float, start: float, end: float) -> _Scale:
     """Cover a range with about five round steps."""
-    rough = max(high - low, 0.005) / 5
+    rough = (high - low) / 5
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
     first = math.floor(low / step + 1e-9)

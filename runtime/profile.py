@@ -5,7 +5,6 @@ option, no path. `host.py` says where profiles lie and when one counts; docs/tun
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,7 +126,7 @@ class Profile:
         date: when it was measured, ISO 8601.
         host: what it is for.
         goal: the goal whose winner `load` uses.
-        winners: the best choice for each goal that has one; the search was for `goal`, the others are the best it met.
+        winners: the best choice for each goal that has one; the search was for `goal`, the others are the best of the comparison.
         default: what `load` would use here without a profile; None where that cannot be opened.
         gain: how many times the default the winner reaches, as the goal counts; None where it was not measured.
         conditions: how it was chosen.
@@ -232,32 +231,3 @@ def write_text(file: Path, text: str) -> None:
         write_synced(file, text)
     except OSError as exc:
         raise InputError(f"{file} cannot be written: {exc.strerror}. Choose another --output or --plot.") from exc
-
-
-def check_targets(file: Path, plot: Path, *, named: bool) -> None:
-    """Make sure, before anything is measured, that a profile and its picture can be written.
-
-    Args:
-        file: where the profile goes.
-        plot: where its picture goes.
-        named: whether the user named the file; then it replaces a profile and nothing else.
-
-    Raises:
-        InputError: they cannot.
-    """
-    if plot.suffix.lower() != ".svg":
-        raise InputError(f"--plot must end in .svg. Got {str(plot)!r} instead.")
-    if named and file.exists():
-        try:
-            read(file)
-        except InputError as exc:
-            raise InputError(
-                f"{file} exists and is no profile; it will not be replaced. Choose another --output."
-            ) from exc
-    for folder in {file.parent, plot.parent}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise InputError(f"{folder} cannot be made: {exc.strerror}. Choose another --output or --plot.") from exc
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"nothing can be written into {folder}. Choose another --output or --plot.")

@@ -11,7 +11,7 @@ import numpy as np
 from .agreement import JUDGES, agreement, quality
 from .bundle import Manifest
 from .entrant import SCORES, Entrant, Options, Pass, Runner
-from .errors import Error
+from .errors import EngineUnavailable, Error
 from .measure import WAKE_ALONE
 from .profile import Choice
 from .tasks import Floats, Head
@@ -56,15 +56,16 @@ class Race:
         self.manifest, self.workload, self.options = manifest, workload, options
         self.entrants: dict[Choice, Entrant] = {}
         self.best: Entrant | None = None
+        self.compared: dict[
+            str, Entrant
+        ] = {}  # by goal: the best of those that were timed in turn, with the usual settings
         self.is_cut_short = False  # whether there would have been more to measure
         self.reserved = 0.0  # seconds at the end in which no pair begins
         self.num_texts = len(workload.texts)  # that agreement is counted on
         self._head, self._open, self._say, self._now = head, open_runner, say, now
         self._score = SCORES[options.goal]
         self._num_timed = LEAST_TEXTS
-        self._runners: dict[
-            Choice, Runner
-        ] = {}  # by their choice without its budget, of which the engine knows nothing
+        self._runners: dict[Choice, Runner] = {}  # by choice without its budget, of which an engine knows nothing
         self._expected: list[Floats] = []
         self._end = now() + options.seconds
 
@@ -103,14 +104,18 @@ class Race:
         """Let a candidate answer as many texts as it can in some seconds; the others are compared with it on these.
 
         Raises:
-            EngineUnavailable: it breaks off.
+            EngineUnavailable: it cannot answer; it is out.
         """
-        self.num_texts = min(LEAST_TEXTS, self.num_texts)
-        self._answer(reference)  # to see how fast it is
-        fit = int((reference.rough or 0) * seconds)
-        self.num_texts = max(self.num_texts, min(fit, len(self.workload.texts)))
-        self._expected = self._answer(reference)
-        self._judge(reference, self._expected)
+        self.num_texts = min(LEAST_TEXTS, len(self.workload.texts))
+        try:
+            self._answer(reference)  # to see how fast it is
+            fit = int((reference.rough or 0) * seconds)
+            self.num_texts = max(self.num_texts, min(fit, len(self.workload.texts)))
+            self._expected = self._answer(reference)
+            self._judge(reference, self._expected)
+        except Error as exc:
+            reference.out = str(exc)
+            raise
 
     def check(self, entrant: Entrant) -> None:
         """Let a candidate answer, and put it out where too few of its decisions are the reference's."""
@@ -118,6 +123,7 @@ class Race:
             self._judge(entrant, self._answer(entrant))
         except Error as exc:
             entrant.out = str(exc)
+            return
         floor = self.options.floor
         if entrant.agreement is not None and entrant.agreement < floor:
             entrant.out = f"agrees on {entrant.agreement:.2%}, and --floor is {floor:.2%}"
@@ -217,8 +223,7 @@ class Race:
 
     def _judge(self, entrant: Entrant, logits: list[Floats]) -> None:
         if not all(np.isfinite(row).all() for row in logits):
-            entrant.out = "its answers are no numbers (NaN or infinite)"
-            return
+            raise EngineUnavailable("its answers are no numbers (NaN or infinite)")
         entrant.agreement = agreement(self.manifest.task, self._expected, logits, head=self._head)
         if self.workload.records:
             tokens = (self.workload.encoded.tokens or (None,) * len(logits))[: len(logits)]

@@ -122,11 +122,7 @@ def _check(race: Race, *, threads: int) -> Entrant:
     choices = usual_choices(race, threads)
     exact = [choice for choice in choices if race.manifest.variants[choice.variant].precision == EXACT] or choices
     opened = [entrant for entrant in map(race.enter, exact) if entrant.facts is not None]
-    if not opened:
-        raise EngineUnavailable(_told_out(race, "no engine can be opened here"))
-    reference = min(opened, key=_golden_error)
-    race.say(f"reference, {_golden_error(reference):.1e} off on the bundle's fixed texts: {reference.choice}")
-    race.set_reference(reference, seconds=CHECK * race.options.seconds / len(choices))  # few are slower than it
+    reference = _set_reference(race, opened, seconds=CHECK * race.options.seconds / len(choices))
     for choice in sorted(choices, key=lambda choice: choice not in exact):
         entrant = race.entrants.get(choice) or let_in(race, choice)
         if entrant.out is None and entrant is not reference:
@@ -137,6 +133,20 @@ def _check(race: Race, *, threads: int) -> Entrant:
         way_out = "Lower --floor, leave out --batch-invariant, or export other variants."
         raise InputError(f"{_told_out(race, 'no candidate may win')}\n{way_out}")
     return reference
+
+
+def _set_reference(race: Race, opened: list[Entrant], *, seconds: float) -> Entrant:
+    """Take the most exact of those that can answer; few others are slower, so that each takes some seconds at most.
+
+    Raises:
+        EngineUnavailable: none can.
+    """
+    for reference in sorted(opened, key=_golden_error):
+        with suppress(Error):
+            race.set_reference(reference, seconds=seconds)
+            race.say(f"reference, {_golden_error(reference):.1e} off on the bundle's fixed texts: {reference.choice}")
+            return reference
+    raise EngineUnavailable(_told_out(race, "no engine here can answer as a reference"))
 
 
 def _compare(race: Race) -> None:
@@ -154,6 +164,8 @@ def _compare(race: Race) -> None:
         if not left:
             raise EngineUnavailable(_told_out(race, "every engine broke off"))
         race.best = max(left, key=race.score)
+        timed = [entrant for entrant in race.running() if entrant.passes]
+        race.compared = {goal: max(timed, key=lambda e: score(e.typical)) for goal, score in SCORES.items()}
         left = [entrant for entrant in left if race.score(entrant) * FALLEN_BEHIND >= race.score(race.best)]
         race.keep(left)
     for entrant in race.entrants.values():
@@ -213,17 +225,15 @@ def _confirm(race: Race, default: Entrant | None) -> float | None:
     race.is_cut_short |= len(ratios) < ROUNDS
     gain = median(ratios) if ratios else None
     if default.out is None and (best.out is not None or (gain is not None and gain <= NOISE)):
-        race.say(
-            f"the default stays: {'the best broke off' if gain is None else f'the best is {gain:.2f} times as good, within the noise'}"
-        )
+        beside_it = "broke off" if gain is None else f"was {gain:.2f} times as good"
+        race.say(f"the default stays: beside it the best {beside_it}")
         race.best, gain = default, None
     return gain
 
 
 def _winners(race: Race, best: Entrant) -> dict[str, Choice]:
-    """Name the winner for each goal: for the one sought what the search found, for the others the best it met."""
-    met = [e for e in race.running() if e.passes and e.agreement is not None]
-    others = {goal: max(met, key=lambda e: score(e.typical)).choice for goal, score in SCORES.items()}
+    """Name the winner for each goal: for the one sought what the search found, for the others the best of the comparison."""
+    others = {goal: entrant.choice for goal, entrant in race.compared.items() if entrant.out is None}
     return others | {race.options.goal: best.choice}
 
 

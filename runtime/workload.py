@@ -80,7 +80,7 @@ def from_lengths(lengths: str | None, manifest: Manifest, *, encoder: Encoder) -
     words = list(dict.fromkeys(word for text in flat for word in text.split()))
     generator = np.random.default_rng(0)
     texts = [_make(wanted[i % len(wanted)], words, generator, encoder, manifest.pair) for i in range(MADE_TEXTS)]
-    mix = "mixed lengths" if lengths is None else f"{', '.join(map(str, wanted))} tokens"
+    mix = "mixed lengths" if lengths is None else f"about {', '.join(map(str, wanted))} tokens"
     return _workload(texts, encoder, None, own=False, source=f"{MADE_TEXTS} made-up texts of {mix}")
 
 

@@ -284,6 +284,19 @@ def test_info_shows_the_profile(tuned: tuple[Path, Path], capsys: pytest.Capture
         assert line in out.splitlines(), out
 
 
+def test_info_says_why_the_winner_is_slower_than_a_default_that_may_not_win(
+    tuned: tuple[Path, Path], make_profile: MakeProfile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, file = tuned
+    made = make_profile(host=this_host(bundle), gain=0.7)
+    int8, fp32 = made.measurements
+    winners = {"throughput": made.winner, "both": made.winner}
+    write(file, replace(made, winners=winners, measurements=(replace(int8, out="agrees on 90.00%"), fp32)))
+    assert main(["info", str(bundle)]) == 0
+    told = "0.70 times the default's texts/s here; the default may not win: agrees on 90.00%"
+    assert told in capsys.readouterr().out
+
+
 def test_info_says_why_a_profile_is_not_used(
     tuned: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_axes_have_round_ticks_that_hold_every_point(
     )
     picture = tree(replace(made, measurements=rows))
     found = [text for text in texts(picture) if re.fullmatch(r"[\d,.]+", text)]
+    assert all(float(text) <= 1 for text in found[: -len(ticks)]), "no share is above 1"
     assert found[-len(ticks) :] == ticks
     for point in circles(picture):
         assert 0 <= float(point["cx"]) <= WIDTH

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import InputError
-from runtime.profile import Choice, Profile, check_targets, parse, read, write, write_text
+from runtime.host import check_targets
+from runtime.profile import Choice, Profile, parse, read, write, write_text
 from runtime.profile_fields import CHOICE, CONDITIONS, FIELDS, HOST, LARGEST_BATCH, MAX_THREADS, MEASUREMENT
 
 MakeProfile = Callable[..., Profile]
