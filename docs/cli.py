@@ -9,7 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("trainer", "export", "runtime", "runtime predict", "runtime score", "runtime check", "runtime info")
+COMMANDS = (
+    "trainer",
+    "export",
+    "runtime",
+    "runtime predict",
+    "runtime score",
+    "runtime tune",
+    "runtime check",
+    "runtime info",
+)
 
 
 def render() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.bundle import Manifest
-from runtime.info import package_version, processor
+from runtime.machine import package_version, processor
 from trainer.checkpoint import Checkpoint
 
 from .parity import RowFigures

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +22,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import BundleError, BundleTooNew, InputError
-from .manifest_fields import FIELDS, Reader
+from .fields import Reader, unique_keys
+from .manifest_fields import FIELDS, cross_check
 
 FORMAT = 1  # the newest format this version reads and writes
 MANIFEST = "bundle.json"
@@ -125,7 +125,7 @@ def read(path: Path) -> Manifest:
             f"{path} is not a bundle: it has no {MANIFEST}. Export the model again: python -m export RUN --output {path}"
         )
     try:
-        fields = json.loads(file.read_bytes().decode("utf-8"), object_pairs_hook=_unique_keys)
+        fields = json.loads(file.read_bytes().decode("utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as exc:  # not UTF-8, not JSON, a number of thousands of digits, lists in lists
         raise BundleError(f"{file} is not valid JSON: {exc}. Export the model again.") from exc
     manifest = parse(fields, where=str(file))
@@ -147,10 +147,10 @@ def parse(fields: object, *, where: str) -> Manifest:
         raise BundleTooNew(
             f"{where} has format {number}; this portabert reads formats 1 to {FORMAT}. Upgrade: pip install --upgrade portabert"
         )
-    reader = Reader()
+    reader = Reader(way_out="Export the model again")
     values = reader.object(fields, FIELDS, at="")
     if not reader.problems:
-        reader.cross_check(values)
+        reader.problems += cross_check(values)
     _refuse(Path(where), reader.problems)
     golden = values["golden"]
     return Manifest(
@@ -289,14 +289,6 @@ def _unlock(lock: int | None) -> None:
 
 def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {repeated!r} stands twice in one object")
-    return values
 
 
 def _misplaced_files(path: Path, manifest: Manifest) -> list[str]:

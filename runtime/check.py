@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .bundle import Manifest
+from .errors import BundleError
 from .model import Classifier, open_classifier
 
 FP32_LIMIT = 1e-3  # other CPUs round otherwise
@@ -30,21 +31,36 @@ def check_golden(path: Path, manifest: Manifest, *, engine: str = "auto") -> lis
     ]
 
 
-def _check_variant(classifier: Classifier) -> list[str]:
-    name, golden = classifier.opened.variant, classifier.manifest.golden
-    limit = max(FP32_LIMIT, INT8_SLACK * classifier.manifest.variants[name].max_error)
-    problems = []
+def golden_differences(classifier: Classifier) -> list[float]:
+    """Give the largest difference from each fixed text's logits, answered alone as they were when they were made.
+
+    Raises:
+        BundleError: the tokenizer gives other token ids.
+    """
+    golden, differences = classifier.manifest.golden, []
     for text, input_ids, logits in zip(golden.texts, golden.input_ids, golden.logits, strict=True):
         encoded = classifier.encode([text])
         if encoded.batch.input_ids.tolist() != list(input_ids):
-            return [f"the tokenizer gives other token ids for {text!r}: tokenizers was changed, or tokenizer.json"]
-        found = float(np.abs(classifier.logits(encoded)[0] - np.array(logits, dtype=np.float32)).max())
-        if not found <= limit:  # NaN is a problem too
-            problems.append(
-                f"{name} on {classifier.opened.name} is off by {found:.2g} for {_shown(text)}; at most {limit:.2g} is expected. "
-                "Use another variant on this machine, or report this"
+            raise BundleError(
+                f"the tokenizer gives other token ids for {text!r}: tokenizers was changed, or tokenizer.json"
             )
-    return problems
+        differences.append(float(np.abs(classifier.logits(encoded)[0] - np.array(logits, dtype=np.float32)).max()))
+    return differences
+
+
+def _check_variant(classifier: Classifier) -> list[str]:
+    name, golden = classifier.opened.variant, classifier.manifest.golden
+    limit = max(FP32_LIMIT, INT8_SLACK * classifier.manifest.variants[name].max_error)
+    try:
+        differences = golden_differences(classifier)
+    except BundleError as exc:
+        return [str(exc)]
+    return [
+        f"{name} on {classifier.opened.name} is off by {found:.2g} for {_shown(text)}; at most {limit:.2g} is expected. "
+        "Use another variant on this machine, or report this"
+        for text, found in zip(golden.texts, differences, strict=True)
+        if not found <= limit  # NaN is a problem too
+    ]
 
 
 def _shown(text: Any) -> str:

@@ -1,16 +1,18 @@
 """What this machine has, what would be used, and why: lines of (name, value) for people."""
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 
+from .bundle import Manifest
 from .engines import ENGINES, why_missing
+from .host import Found
+from .machine import PACKAGES, package_version, processor
 from .model import Classifier
+from .profile import Choice, Profile
 from .threads import usable_threads
 
-# Instruction sets that decide how fast int8 and bf16 are, as Linux names them.
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
-PACKAGES = ("portabert", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu")
+# What a goal is, for people.
+GOALS = {"throughput": "throughput", "latency": "latency", "both": "throughput and latency together"}
 
 
 def describe_machine(threads: int | None = None) -> list[tuple[str, str]]:
@@ -30,15 +32,11 @@ def describe_bundle(classifier: Classifier) -> list[tuple[str, str]]:
     """Describe a loaded bundle and how it is run."""
     manifest, opened = classifier.manifest, classifier.opened
     labels = ", ".join(manifest.labels[:12]) + (f" … ({len(manifest.labels)})" if len(manifest.labels) > 12 else "")
-    variants = [
-        f"{name} ({manifest.files[variant.file].size / 1e6:.1f} MB{'' if variant.passed else ', unverified'})"
-        for name, variant in manifest.variants.items()
-    ]
     return [
         ("task", manifest.task + (", pairs" if manifest.pair else "")),
         ("labels", labels),
         ("max_length", f"{manifest.max_length} tokens"),
-        ("variants", ", ".join(variants)),
+        *((f"variant {name}", _describe_variant(manifest, name)) for name in manifest.variants),
         ("used", f"{opened.variant} on {opened.engine.description}"),
         ("why", f"{opened.name}: {opened.reason}"),
         (
@@ -48,20 +46,62 @@ def describe_bundle(classifier: Classifier) -> list[tuple[str, str]]:
     ]
 
 
-def processor() -> str:
-    """Name the processor and those of its instruction sets that matter here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    have = set((values.get("flags") or values.get("Features", "")).split())
-    return f"{values.get('model name', platform.machine())}; {' '.join(flag for flag in FLAGS if flag in have)}"
+def describe_found(found: Found, *, bundle: Path, asked: Sequence[str]) -> list[tuple[str, str]]:
+    """Describe the profile for a bundle, or say why none counts.
+
+    Args:
+        found: what was found.
+        bundle: the bundle's folder.
+        asked: the options that were given and come before a profile.
+    """
+    if found.profile is None:
+        return [("profile", found.ignored or f"none is used. Make one: python -m runtime tune {bundle}")]
+    unused = f", not used: {', '.join(asked)} {'comes' if len(asked) == 1 else 'come'} first" if asked else ""
+    return [("profile", f"{found.file}{unused}"), *describe_profile(found.profile)]
 
 
-def package_version(package: str) -> str | None:
-    """Give the version of an installed package; None where it is not installed (the source tree may be used as it is)."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def describe_profile(profile: Profile) -> list[tuple[str, str]]:
+    """Describe what was measured, and what won."""
+    conditions, winner = profile.conditions, profile.winner
+    texts = f"{conditions.num_texts:,} {'texts of yours' if conditions.own_texts else 'made-up texts'}"
+    ended = "" if conditions.complete else "; time ended the search, more --seconds may find more"
+    lines = [
+        (
+            "tuned",
+            f"{profile.date[:10]}, for {GOALS[profile.goal]}, on {texts} of {conditions.mean_tokens:.0f} tokens on average{ended}",
+        ),
+        ("chosen", str(winner)),
+        ("reaches", _figures(profile, winner)),
+        ("gain", _gain(profile)),
+    ]
+    others = [choice for choice in dict.fromkeys(profile.winners.values()) if choice != winner]
+    for choice in others:
+        goals = ", ".join(goal for goal, best in profile.winners.items() if best == choice)
+        lines.append((f"for {goals}", f"{choice}: {_figures(profile, choice)}"))
+    return lines
+
+
+def _gain(profile: Profile) -> str:
+    said = profile.summary.partition(": ")[2] or "not measured beside the default"
+    out = None if profile.default is None else profile.measurement(profile.default).out
+    return said if out is None else f"{said}; the default may not win: {out}"
+
+
+def _figures(profile: Profile, choice: Choice) -> str:
+    measured, conditions = profile.measurement(choice), profile.conditions
+    parts = [
+        f"{measured.texts_per_s:,.0f} texts/s" if measured.texts_per_s is not None else "",
+        f"{measured.latency_ms:.2f} ms for a text alone" if measured.latency_ms is not None else "",
+        f"{measured.agreement:.2%} of decisions as {conditions.reference.partition(',')[0]}"
+        if measured.agreement is not None
+        else "",
+        f"{conditions.quality} {measured.quality:.4f}" if measured.quality is not None else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _describe_variant(manifest: Manifest, name: str) -> str:
+    variant = manifest.variants[name]
+    gate = "passed its accuracy gate" if variant.passed else "unverified"
+    batch = "answers do not depend on the batch" if variant.batch_invariant else "answers depend on the batch"
+    return f"{manifest.files[variant.file].size / 1e6:.1f} MB, {variant.precision}, {gate}; {batch}"

@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import cast, overload
+from typing import Literal, cast, overload
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from .batching import MAX_BATCH_TOKENS, plan
 from .bundle import Manifest, check_digests, read
 from .encode import Encoded, Encoder, Text
 from .engines import Engine, Opened, Settings, open_engine
-from .errors import BundleError, InputError
+from .errors import BundleError, EngineUnavailable, InputError
+from .host import NONE, Found, find
 from .tasks import TASKS, Floats, Head, Prediction
 from .threads import usable_threads
 
@@ -26,30 +27,52 @@ def load(
     engine: str | Engine = "auto",
     variant: str = "auto",
     threads: int | None = None,
-    max_batch_tokens: int = MAX_BATCH_TOKENS,
+    max_batch_tokens: int | None = None,
+    profile: str | Path | Literal[False] | None = None,
     verify: bool = False,
 ) -> "Classifier":
-    """Open a bundle.
+    """Open a bundle, as this machine's profile says where `python -m runtime tune` made one.
 
     Args:
         path: the bundle's folder.
         engine: "auto", the name of an engine (`runtime.ENGINES`), or an engine of your own, for which variant and threads have no meaning.
-        variant: "auto" (int8 where its accuracy gate passed, else fp32) or the name of a variant.
+        variant: "auto" or the name of a variant.
         threads: threads the engine may use; None for as many as this process really has.
-        max_batch_tokens: the most tokens computed at once, padding counted; bounds memory.
+        max_batch_tokens: the most tokens computed at once, padding counted; bounds memory. None: the profile's, else 512.
+        profile: None for this machine's own, a file, or False for none. It counts where engine, variant and threads are not set. Without a profile "auto" is
+            the first engine that runs here, and int8 where its accuracy gate passed, else fp32.
         verify: read every file and compare its SHA-256 digest before anything is opened.
 
     Raises:
         BundleError: the bundle is missing, damaged or unsafe.
         EngineUnavailable: the engine cannot run here.
-        InputError: an option that does not exist.
+        InputError: an option that does not exist, or a profile that was named and is not valid.
     """
     path = Path(path)
     manifest = read(path)
     if verify and (problems := check_digests(path, manifest)):
         raise BundleError("\n  ".join([f"{path}: {len(problems)} changed files", *problems]))
+    given = {"engine": engine != "auto", "variant": variant != "auto", "threads": threads is not None}
+    first = [name for name, is_given in given.items() if is_given]
+    if first:
+        if profile not in (None, False, NONE):
+            come = "comes" if len(first) == 1 else "come"
+            warnings.warn(f"profile {profile} is not used: {', '.join(first)} {come} first", stacklevel=2)
+    else:
+        tuned = _open_tuned(path, manifest, find(path, manifest, profile=profile), max_batch_tokens)
+        if tuned is not None:
+            return tuned
+    if not isinstance(engine, str) and (variant != "auto" or threads is not None):
+        raise InputError(
+            f"variant and threads are for engines that are opened by name; leave them out. Got variant={variant!r}, threads={threads!r} instead."
+        )
     return open_classifier(
-        path, manifest, engine=engine, variant=variant, threads=threads, max_batch_tokens=max_batch_tokens
+        path,
+        manifest,
+        engine=engine,
+        variant=variant,
+        settings=None if threads is None else Settings(threads=usable_threads(threads).number),
+        max_batch_tokens=MAX_BATCH_TOKENS if max_batch_tokens is None else max_batch_tokens,
     )
 
 
@@ -59,27 +82,57 @@ def open_classifier(
     *,
     engine: str | Engine = "auto",
     variant: str = "auto",
-    threads: int | None = None,
+    settings: Settings | None = None,
     max_batch_tokens: int = MAX_BATCH_TOKENS,
 ) -> "Classifier":
-    """Open a bundle whose manifest is at hand, as `load` does; the exporter verifies a bundle so before its manifest is written."""
+    """Open a bundle whose manifest is at hand, with exactly these settings; the exporter verifies a bundle so before its manifest is written.
+
+    Args:
+        path: the bundle's folder.
+        manifest: its manifest.
+        engine: as for `load`.
+        variant: as for `load`.
+        settings: how the engine uses the machine. None: as many threads as this process really has.
+        max_batch_tokens: as for `load`.
+    """
     if isinstance(engine, str):
-        opened = open_engine(
-            engine,
-            path=path,
-            manifest=manifest,
-            variant=variant,
-            settings=Settings(threads=usable_threads(threads).number),
-        )
-    elif variant != "auto" or threads is not None:
-        raise InputError(
-            f"variant and threads are for engines that are opened by name; leave them out. Got variant={variant!r}, threads={threads!r} instead."
-        )
+        settings = settings or Settings(threads=usable_threads().number)
+        opened = open_engine(engine, path=path, manifest=manifest, variant=variant, settings=settings)
     else:
         opened = Opened(engine, "custom", variant, "given")
-    encoder = Encoder(path, max_length=manifest.max_length, pair=manifest.pair, offsets=TASKS[manifest.task].per_token)
-    head = Head(manifest.labels, manifest.thresholds, manifest.temperature, encoder)
-    return Classifier(manifest=manifest, opened=opened, max_batch_tokens=max_batch_tokens, _head=head)
+    return Classifier(
+        manifest=manifest, opened=opened, max_batch_tokens=max_batch_tokens, _head=open_head(path, manifest)
+    )
+
+
+def open_head(path: Path, manifest: Manifest) -> Head:
+    """Open what a bundle needs beside an engine: its tokenizer, and what its logits mean."""
+    per_token = TASKS[manifest.task].per_token
+    encoder = Encoder(path, max_length=manifest.max_length, pair=manifest.pair, offsets=per_token)
+    return Head(manifest.labels, manifest.thresholds, manifest.temperature, encoder)
+
+
+def _open_tuned(path: Path, manifest: Manifest, found: Found, max_batch_tokens: int | None) -> "Classifier | None":
+    """Open a bundle as its profile says; None where no profile counts, with a warning where one lies ready and does not."""
+    problem = found.ignored
+    if found.profile is not None:
+        choice = found.profile.winner
+        try:
+            classifier = open_classifier(
+                path,
+                manifest,
+                engine=choice.engine,
+                variant=choice.variant,
+                settings=choice.settings,
+                max_batch_tokens=choice.max_batch_tokens if max_batch_tokens is None else max_batch_tokens,
+            )
+        except EngineUnavailable as exc:
+            problem = f"profile {found.file} is not used: {exc}. Tune again: python -m runtime tune {path}"
+        else:
+            return replace(classifier, opened=classifier.opened._replace(reason=found.profile.summary))
+    if problem is not None:
+        warnings.warn(problem, stacklevel=3)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,13 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the profiles in the cache folder of whoever runs it."""
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
     """Messages of the embedded demo."""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,12 @@ import pytest
 
 import runtime
 from export.parity import PARITY
-from runtime import manifest_fields, records
+from runtime import manifest_fields, profile_fields, records
+from runtime.agreement import JUDGES
+from runtime.entrant import SCORES
+from runtime.info import GOALS as TOLD_GOALS
+from runtime.knobs import KNOBS, KNOBS_OF
+from runtime.profile import GAINS, Choice, Conditions, Host, Measurement, Profile
 from runtime.testing import LABELS, tiny_bundle
 from trainer.objectives import OBJECTIVES
 
@@ -151,10 +157,31 @@ def test_every_table_of_tasks_has_the_same_tasks() -> None:
     tables = {
         "OBJECTIVES": OBJECTIVES,
         "PARITY": PARITY,
+        "JUDGES": JUDGES,
         "manifest_fields.TASK_NAMES": manifest_fields.TASK_NAMES,
         "testing.LABELS": LABELS,
     }
     assert {name: sorted(table) for name, table in tables.items()} == {name: sorted(runtime.TASKS) for name in tables}
+
+
+def test_every_table_of_goals_has_the_same_goals() -> None:
+    tables = {"SCORES": SCORES, "KNOBS_OF": KNOBS_OF, "GAINS": GAINS, "info.GOALS": TOLD_GOALS}
+    assert {name: sorted(table) for name, table in tables.items()} == {
+        name: sorted(profile_fields.GOALS) for name in tables
+    }
+    assert {knob for knobs in KNOBS_OF.values() for knob in knobs} == set(KNOBS)
+
+
+def test_the_tables_of_a_profiles_fields_are_its_classes_fields() -> None:
+    tables = {
+        Profile: profile_fields.FIELDS,
+        Host: profile_fields.HOST,
+        Conditions: profile_fields.CONDITIONS,
+        Measurement: profile_fields.MEASUREMENT,
+        Choice: profile_fields.CHOICE,
+    }
+    for kind, table in tables.items():
+        assert [field.name for field in fields(kind)] == list(table), kind
 
 
 def test_the_flag_task_has_every_task() -> None:

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from runtime import profile_fields
 from runtime.manifest_fields import FIELDS, VARIANT
 from trainer import demo
 
@@ -90,6 +91,15 @@ def test_the_bundle_document_names_every_field() -> None:
     document = (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
     for name in [*FIELDS, *VARIANT]:
         assert f"| `{name}` |" in document, name
+
+
+def test_the_document_of_tuning_names_every_field_of_a_profile() -> None:
+    document = (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+    for table in (profile_fields.FIELDS, profile_fields.CHOICE, profile_fields.MEASUREMENT, profile_fields.HOST):
+        for name in table:
+            assert f"| `{name}` |" in document, name
+    for name in profile_fields.CONDITIONS:
+        assert f"| `{name}` |" in document.partition("The conditions:")[2], name
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, sett
         reason = why_missing(candidate)
         if reason is None:
             try:
-                chosen = _choose_variant(candidate, manifest) if variant == "auto" else variant
+                chosen = choose_variant(candidate, manifest) if variant == "auto" else variant
                 engine = _open(candidate, path, manifest, chosen, settings)
             except EngineUnavailable as exc:
                 reason = str(exc)
@@ -145,7 +145,13 @@ def why_missing(name: str) -> str | None:
     return cast(Callable[[], str | None], _function(ENGINES[name].missing))()
 
 
-def _choose_variant(engine: str, manifest: Manifest) -> str:
+def choose_variant(engine: str, manifest: Manifest) -> str:
+    """Name the variant that `auto` takes: the one the engine runs best among those that passed the accuracy gate.
+
+    Raises:
+        InputError: none passed.
+        EngineUnavailable: the engine computes in the precision of none that did.
+    """
     passed = [name for name, variant in manifest.variants.items() if variant.passed]
     if not passed:
         raise InputError(

@@ -293,10 +293,13 @@ def test_info_describes_machine_and_bundle(bundle: Path, capsys: pytest.CaptureF
     assert "tokenizers " in lines["versions"]
     assert lines["engine ort-cpu"] == "yes"
     assert lines["task"] == "single-label"
-    assert re.fullmatch(r"fp32 \(0\.\d MB\), int8 \(0\.\d MB\)", lines["variants"])
+    for name in ("fp32", "int8"):
+        told = rf"0\.\d MB, {name}, passed its accuracy gate; answers do not depend on the batch"
+        assert re.fullmatch(told, lines[f"variant {name}"])
     assert re.fullmatch(r"int8 on onnxruntime [\d.]+, CPU, 1 thread", lines["used"])
     assert lines["why"].startswith("ort-cpu: first that runs here")
     assert lines["in a batch"] == "the same to the bit as alone"
+    assert lines["profile"] == f"none is used. Make one: python -m runtime tune {bundle}"
 
 
 def test_info_alone_describes_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,7 +328,7 @@ def test_help_is_0_and_names_every_verb(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    assert {"predict", "score", "check", "info"} <= set(re.findall(r"\w+", capsys.readouterr().out))
+    assert {"predict", "score", "tune", "check", "info"} <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
 def test_an_error_is_1_on_standard_error_without_a_traceback(tmp_path: Path) -> None:
