@@ -27,6 +27,8 @@ class ExportConfig:
     """The forms of the model to write. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8."""
     exporter: Exporter = "auto"
     """Where the graph comes from. written: by portabert from the weights, for BERT and its kin; torch or optimum (needs the extra `optimum`): traced. auto: the first that can."""
+    reuse: bool = True
+    """Use what earlier exports of this run already did (RUN/.export), where nothing it depends on has changed. --no-reuse: do all of it again, and keep nothing."""
 
     eval: str | None = None
     """Labelled rows to verify on, laid out as the training rows were. Not set: those the run was evaluated on."""

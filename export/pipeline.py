@@ -3,18 +3,22 @@
 Everything is written into a temporary folder beside the target, and becomes the bundle in one rename when all checks have passed.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.bundle import FORMAT, Manifest, Variant, stored_files, write_manifest, writing
+from runtime.bundle import FORMAT, Manifest, Variant, sha256, stored_files, write_manifest, writing
+from runtime.encode import Encoded
 from runtime.engines import why_missing
 from runtime.errors import EngineUnavailable
+from runtime.machine import processor
+from runtime.manifest_fields import REQUIRED_FILES
 from runtime.model import Classifier, open_classifier
 from runtime.records import Record
 from runtime.tasks import TASKS
@@ -23,17 +27,23 @@ from trainer.config import TrainConfig
 
 from .config import ExportConfig
 from .contract import check_contract, check_token_ids
+from .encoder_weights import EncoderWeights
 from .errors import ParityError
 from .gate import Rows, fit_int8, gate_fp32
 from .golden import make_golden
 from .graph import remove, size_of
 from .parity import Floats
 from .report import Line, Report, bundle_readme, versions
+from .restore import Restored
+from .saturation import Saturation
 from .sizes import size_by_layer
-from .speed import measure_classifier, measure_torch, torch_logits_of_all
-from .variants import FILES, QUANTIZERS, draw, prepare_int8
+from .speed import Speed, measure_classifier, measure_torch, torch_logits_of_all
+from .stages import Stages, program_digest
+from .variants import FILES, QUANTIZERS, Quantizer, draw, prepare_int8, weights_of
 
 INVARIANCE_ROWS = 64  # answered alone and together
+KEPT = ".export"  # in the run's folder
+LOGITS = "pytorch.npy"
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
 
 
@@ -67,13 +77,12 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
         encoder = checkpoint.encoder(folder)
 
-        drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
-        say(drawn.summary)
-        fp32 = folder / FILES["fp32"]
-        contract = check_contract(
-            fp32, model=model, max_length=checkpoint.max_length, limit=config.max_fp32_difference, **feed
+        stages = _stages(config, checkpoint, inputs, say)
+        drawn = stages.run("graph", make=partial(_draw, config, checkpoint, model, inputs, pad_token_id), into=folder)
+        say(
+            f"{drawn['summary']}; agrees with PyTorch at every shape and mask: largest difference {drawn['contract']:.1e}"
         )
-        say(f"fp32 agrees with PyTorch at every shape and mask: largest difference {contract:.1e}")
+        fp32 = folder / FILES["fp32"]
 
         golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
         check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
@@ -88,7 +97,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             temperature=1.0,
             variants={name: _variant(name, inputs) for name in config.variants},
             files={},
-            made_by=versions(drawn.exporter),
+            made_by=versions(drawn["exporter"]),
             golden=golden,
         )
 
@@ -97,26 +106,26 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             say(
                 f"note: {int(encoded.truncated.sum())} of {len(records or [])} evaluation rows are cut at {checkpoint.max_length} tokens"
             )
-        rows = None
-        if records and encoded:
-            rows = Rows(checkpoint, records, encoded, torch_logits_of_all(model, encoded, **feed))
         report = Report.begin(
-            checkpoint, exporter=drawn.exporter, passes=drawn.passes, contract=contract, num_rows=len(records or [])
+            checkpoint,
+            exporter=drawn["exporter"],
+            passes=drawn["passes"],
+            contract=drawn["contract"],
+            num_rows=len(records or []),
         )
-        if rows:
-            report.add(
-                Line(
-                    "pytorch",
-                    rows.compare(rows.expected),
-                    measure_torch(model, rows.encoded, **feed),
-                    _size_of(checkpoint.folder),
-                    {},
-                )
+        rows, rows_digest = None, _digest(records, encoded)
+        if records and encoded:
+            told = stages.run(
+                "pytorch", rows_digest, make=partial(_ask_pytorch, model, encoded, inputs, pad_token_id), into=folder
             )
-        quantizer = None
-        if set(config.variants) & set(QUANTIZERS):
-            quantizer = prepare_int8(drawn, fp32, texts=encoded, **feed)
-            report.saturation = quantizer.saturations()
+            rows = Rows(checkpoint, records, encoded, _take_logits(folder / LOGITS, encoded, checkpoint))
+            report.add(
+                Line("pytorch", rows.compare(rows.expected), Speed(**told["speed"]), _size_of(checkpoint.folder), {})
+            )
+        weights = weights_of(checkpoint, model) if drawn["exporter"] == "written" else None
+        quantizer = cache(
+            lambda: prepare_int8(fp32, weights if isinstance(weights, EncoderWeights) else None, texts=encoded, **feed)
+        )
 
         # Verify, through the runtime that will serve it
         variants: dict[str, Variant] = {}
@@ -124,12 +133,17 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         for name, variant in draft.variants.items():
             open_it = partial(open_classifier, folder, draft, engine="ort-cpu", variant=name)
             restored = None
-            if quantizer and name in QUANTIZERS:
-                write = partial(quantizer.write, name, folder / variant.file)
-                if rows is None:
-                    write(frozenset())
-                else:
-                    restored = fit_int8(name, write, open_it, rows, config, say=say)
+            if name in QUANTIZERS:
+                made = stages.run(
+                    name,
+                    rows_digest,
+                    [config.max_change, config.max_metric_drop, config.restore],
+                    make=partial(_make_int8, name, variant.file, draft, folder, quantizer, rows, config, say),
+                    into=folder,
+                )
+                report.saturation |= {key: Saturation(**found) for key, found in made["saturation"].items()}
+                if made["restored"]:
+                    restored = Restored.from_json(made["restored"])
                     problems += restored.chosen.problems
             classifier = open_it()
             max_error = _golden_error(classifier, golden_logits)
@@ -172,6 +186,90 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
     return report
 
 
+def _stages(
+    config: ExportConfig, checkpoint: Checkpoint, inputs: tuple[str, ...], say: Callable[[str], None]
+) -> Stages:
+    weights = {file.name: sha256(file) for file in _weight_files(checkpoint.folder)}
+    settings = (checkpoint.folder / "config.json").read_text(encoding="utf-8")
+    task = (checkpoint.config.task, checkpoint.max_length, checkpoint.pair, checkpoint.labels)
+    tools = (versions(config.exporter), processor(), program_digest())
+    base = (weights, settings, task, inputs, config.exporter, config.max_fp32_difference, tools)
+    return Stages(checkpoint.folder / KEPT if config.reuse else None, base, say)
+
+
+def _draw(
+    config: ExportConfig,
+    checkpoint: Checkpoint,
+    model: Any,
+    inputs: tuple[str, ...],
+    pad_token_id: int,
+    folder: Path,
+) -> dict[str, Any]:
+    drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
+    contract = check_contract(
+        folder / FILES["fp32"],
+        model=model,
+        inputs=inputs,
+        pad_token_id=pad_token_id,
+        max_length=checkpoint.max_length,
+        limit=config.max_fp32_difference,
+    )
+    return {**drawn._asdict(), "summary": drawn.summary, "contract": contract}
+
+
+def _ask_pytorch(
+    model: Any, encoded: Encoded, inputs: tuple[str, ...], pad_token_id: int, folder: Path
+) -> dict[str, Any]:
+    expected = torch_logits_of_all(model, encoded, inputs=inputs, pad_token_id=pad_token_id)
+    np.save(folder / LOGITS, np.concatenate(expected))
+    return {"speed": measure_torch(model, encoded, inputs=inputs, pad_token_id=pad_token_id)._asdict()}
+
+
+def _take_logits(file: Path, encoded: Encoded, checkpoint: Checkpoint) -> list[Floats]:
+    """Read PyTorch's logits, per text (C,) or (t, C), and remove the file: a bundle holds no answers to anybody's rows."""
+    stored = np.load(file)
+    file.unlink()
+    if TASKS[checkpoint.config.task].per_token:
+        return list(np.split(stored, encoded.batch.cu_seqlens[1:-1]))
+    return list(stored.reshape(len(encoded.batch.lengths), -1))
+
+
+def _make_int8(
+    name: str,
+    file: str,
+    draft: Manifest,
+    bundle: Path,
+    quantizer: Callable[[], Quantizer],
+    rows: Rows | None,
+    config: ExportConfig,
+    say: Callable[[str], None],
+    folder: Path,
+) -> dict[str, Any]:
+    """Write an int8 variant that passes the gate where there are rows, as it is where there are none."""
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    if folder != bundle:
+        for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
+            shutil.copy(bundle / stored, folder)
+    write = partial(quantizer().write, name, folder / file)
+    restored = None
+    if rows is None:
+        write(frozenset())
+    else:
+        open_it = partial(open_classifier, folder, draft, engine="ort-cpu", variant=name)
+        restored = fit_int8(name, write, open_it, rows, config, say=say)
+    if folder != bundle:
+        for stored in REQUIRED_FILES:
+            (folder / stored).unlink()
+    saturation = {key: found._asdict() for key, found in quantizer().saturations().items()} if name == "int8" else {}
+    return {"restored": restored.as_json() if restored else None, "saturation": saturation}
+
+
+def _digest(records: Sequence[Record] | None, encoded: Encoded | None) -> str:
+    """Give the digest of the evaluation rows, with their labels."""
+    ids = encoded.batch.input_ids.tobytes() if encoded else b""
+    return hashlib.sha256(repr(records).encode() + ids).hexdigest()
+
+
 def _open(config: ExportConfig) -> Checkpoint:
     if config.task is None:
         return open_run(config.run)
@@ -212,4 +310,8 @@ def _is_batch_invariant(classifier: Classifier, records: Sequence[Record]) -> bo
 
 
 def _size_of(folder: Path) -> int:
-    return (folder / "model.safetensors").stat().st_size
+    return sum(file.stat().st_size for file in _weight_files(folder))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))

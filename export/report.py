@@ -5,7 +5,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runtime.bundle import Manifest
 from runtime.machine import package_version, processor
@@ -89,7 +89,7 @@ class Report:
                 "size_by_layer": line.sizes,
                 "rows": line.figures._asdict() if line.figures else None,
                 "speed": line.speed._asdict() if line.speed else None,
-                "restored": _restored(line.restored) if line.restored else None,
+                "restored": line.restored.as_json() if line.restored else None,
             }
             for line in self.lines
         ]
@@ -154,12 +154,6 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> str:
         )
         for row in rows
     )
-
-
-def _restored(restored: Restored) -> dict[str, Any]:
-    """Give the path to what was written: each trial's fp32 weights, figures and problems, and each weight's own error."""
-    trials = [{**trial._asdict(), "figures": trial.figures._asdict()} for trial in restored.trials]
-    return {"trials": trials, "errors": restored.errors, "num_weights": restored.num_weights}
 
 
 def bundle_readme(manifest: Manifest, report: Report) -> str:

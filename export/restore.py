@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .parity import RowFigures
 
@@ -43,6 +43,24 @@ class Restored(NamedTuple):
     def chosen(self) -> Trial:
         """The form that was written."""
         return self.trials[-1]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as dicts and lists."""
+        trials = [{**trial._asdict(), "figures": trial.figures._asdict()} for trial in self.trials]
+        return {"trials": trials, "errors": self.errors, "num_weights": self.num_weights}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Restored":
+        """Read what `as_json` gave."""
+        trials = tuple(
+            Trial(
+                tuple(trial["exact"]),
+                RowFigures(**{**trial["figures"], "quantiles": tuple(trial["figures"]["quantiles"])}),
+                tuple(trial["problems"]),
+            )
+            for trial in values["trials"]
+        )
+        return cls(trials, values["errors"], values["num_weights"])
 
 
 def restore(

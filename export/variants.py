@@ -42,12 +42,10 @@ class Drawn(NamedTuple):
     Attributes:
         exporter: "written", "torch" or "optimum".
         passes: nodes of the trace and after each clean-up pass; of a written graph, its nodes.
-        weights: of a written graph, for its other forms.
     """
 
     exporter: str
     passes: dict[str, int]
-    weights: EncoderWeights | None
 
     @property
     def summary(self) -> str:
@@ -55,7 +53,7 @@ class Drawn(NamedTuple):
         counts = list(self.passes.values())
         return (
             f"graph written: {counts[0]} nodes"
-            if self.weights
+            if self.exporter == "written"
             else f"traced with {self.exporter}: {counts[0]} nodes, {counts[-1]} after clean-up"
         )
 
@@ -75,18 +73,23 @@ def draw(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporte
         InputError: Optimum was asked for and is not installed.
     """
     file = folder / FILES["fp32"]
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     if exporter in ("auto", "written"):
-        per_token = TASKS[checkpoint.config.task].per_token
-        weights = read_weights(model, per_token=per_token, max_length=checkpoint.max_length)
+        weights = weights_of(checkpoint, model)
         if isinstance(weights, EncoderWeights):
             graph = write_graph(weights, inputs=inputs, arithmetic=EXACT)
             save(graph, file)
-            return Drawn("written", {"written": len(graph.graph.node)}, weights)
+            return Drawn("written", {"written": len(graph.graph.node)})
         if exporter == "written":
             raise TraceError(f"--exporter written, but {weights}. Leave the flag out, and the model is traced.")
     used = trace(checkpoint, model=model, inputs=inputs, exporter=exporter, file=file)
-    return Drawn(used, optimise(file), None)
+    return Drawn(used, optimise(file))
+
+
+def weights_of(checkpoint: Checkpoint, model: Any) -> EncoderWeights | str:
+    """Read a model's weights by their roles, or say why it has none such."""
+    per_token = TASKS[checkpoint.config.task].per_token
+    return read_weights(model, per_token=per_token, max_length=checkpoint.max_length)
 
 
 class Quantizer(NamedTuple):
@@ -126,20 +129,25 @@ class Quantizer(NamedTuple):
 
 
 def prepare_int8(
-    drawn: Drawn, fp32: Path, *, texts: Encoded | None, inputs: tuple[str, ...], pad_token_id: int
+    fp32: Path,
+    weights: EncoderWeights | None,
+    *,
+    texts: Encoded | None,
+    inputs: tuple[str, ...],
+    pad_token_id: int,
 ) -> Quantizer:
     """Observe the model on texts, smooth its activations and round its weights by them; without texts weights are rounded to nearest.
 
     Args:
-        drawn: the model.
         fp32: its exact graph.
+        weights: of an encoder that is written; None of one that was traced.
         texts: real ones; their labels are not needed.
         inputs: names of the graph's inputs.
         pad_token_id: of the model.
     """
     if texts is None:
-        return Quantizer(fp32, drawn.weights, {}, {}, inputs)
-    moments, weights = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id), drawn.weights
+        return Quantizer(fp32, weights, {}, {}, inputs)
+    moments = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id)
     graph = onnx.load(fp32).graph
     if weights is not None:
         weights, moments = smooth(weights, moments)
