@@ -3,7 +3,7 @@
 import platform
 from typing import Any
 
-from runtime.info import package_version, processor
+from runtime.machine import package_version, processor
 from runtime.threads import usable_threads
 
 PACKAGES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime.bundle import Manifest
-from runtime.info import package_version, processor
+from runtime.machine import package_version, processor
 from trainer.checkpoint import Checkpoint
 
 from .parity import RowFigures

@@ -21,7 +21,7 @@ import transformers
 
 from runtime.bundle import sha256, write_synced
 from runtime.encode import Encoder
-from runtime.info import package_version
+from runtime.machine import package_version
 from runtime.records import Record
 from runtime.tasks import TASKS
 
