@@ -100,3 +100,9 @@ class Rivals:
             if min(len(alone), len(together)) >= self.TRIALS:
                 self._decided[size] = (median(together) < median(alone), self.KEPT_FOR)
                 del self._seconds[size, False], self._seconds[size, True]
+
+
+def describe_threads(threads: int, streams: int) -> str:
+    """Give threads and streams for people; a stream a thread goes without saying."""
+    parts = [(threads, "thread"), *([(streams, "stream")] if streams != threads else [])]
+    return " in ".join(f"{number} {what}" + ("" if number == 1 else "s") for number, what in parts)

@@ -16,7 +16,7 @@ from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError, EngineUnavailable
 from . import Settings
-from .lanes import Lanes
+from .lanes import Lanes, describe_threads
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -28,14 +28,11 @@ def open_cpu(path: Path, *, variant: Variant, pad_token_id: int, settings: Setti
         BundleError: onnxruntime refuses the file.
     """
     streams = settings.streams or settings.threads
-    where = f"CPU, {_count(settings.threads, 'thread')}"
-    if streams != settings.threads:
-        where += f" in {_count(streams, 'stream')}"
     return OrtEngine(
         partial(_session, path, CPU, variant, settings.spinning),
         variant,
         pad_token_id,
-        where,
+        f"CPU, {describe_threads(settings.threads, streams)}",
         threads=settings.threads,
         streams=streams,
         batch_invariant=variant.batch_invariant,
@@ -165,7 +162,3 @@ def _providers() -> list[str]:
     except ImportError:
         return []
     return list(onnxruntime.get_available_providers())
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
