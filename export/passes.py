@@ -84,6 +84,39 @@ def _is_size_of_axis_0(name: str, producers: dict[str, onnx.NodeProto], constant
     )
 
 
+def _settle_branches(graph: onnx.GraphProto) -> None:
+    """Take the branch that an encoder always takes, where a trace asks in every layer whether there are as many keys as queries (DeBERTa's does).
+
+    It attends to itself, so there are. OpenVINO runs no If whose result has a rank that it does not know, as this one's.
+    """
+    producers = {output: node for node in graph.node for output in node.output}
+    renamed = {}
+    for node in [node for node in graph.node if node.op_type == "If"]:
+        (equal,) = (attribute.g for attribute in node.attribute if attribute.name == "else_branch")
+        if len(equal.node) == 1 and equal.node[0].op_type == "Identity" and _differ_in_size(node.input[0], producers):
+            renamed[node.output[0]] = equal.node[0].input[0]
+            graph.node.remove(node)
+    _rename(graph, renamed)
+
+
+def _differ_in_size(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether a value says that two tensors have different sizes: Not(Equal(Shape(·) …, Shape(·) …))."""
+    unequal = _origin(name, producers, through=("Cast",))
+    equal = producers.get(unequal.input[0]) if unequal is not None and unequal.op_type == "Not" else None
+    if equal is None or equal.op_type != "Equal":
+        return False
+    sizes = [_origin(operand, producers, through=("Squeeze", "Slice", "Gather")) for operand in equal.input]
+    return all(size is not None and size.op_type == "Shape" for size in sizes)
+
+
+def _origin(name: str, producers: dict[str, onnx.NodeProto], *, through: tuple[str, ...]) -> onnx.NodeProto | None:
+    """Find the node a value comes from, behind nodes of some kinds."""
+    node = producers.get(name)
+    while node is not None and node.op_type in through:
+        node = producers.get(node.input[0])
+    return node
+
+
 def _drop_identities(graph: onnx.GraphProto) -> None:
     """Remove nodes that copy: Identity, and Cast to the type an input or weight already has."""
     types = {value.name: value.type.tensor_type.elem_type for value in graph.input}
@@ -137,6 +170,7 @@ def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
 PASSES: dict[str, Callable[[onnx.GraphProto], None]] = {
     "hoist constants": _hoist_constants,
     "fix reshapes": _fix_reshapes,
+    "settle branches": _settle_branches,
     "drop identities": _drop_identities,
     "drop unused": drop_unused,
 }

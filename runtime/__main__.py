@@ -41,7 +41,7 @@ class Engine:
     """How the model is run."""
 
     engine: str = "auto"
-    """auto, ort-cpu or ort-cuda. auto: the profile's, else the first that runs here; `info` says which and why."""
+    """auto, ort-cuda, ort-cpu or openvino. auto: the profile's, else the first that runs here; `info` says which and why."""
     variant: str = "auto"
     """auto, or a variant of the bundle. auto: the profile's, else int8 where its accuracy gate passed, else fp32."""
     threads: int | None = None

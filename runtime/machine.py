@@ -12,13 +12,17 @@ PACKAGES = ("portabert", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu"
 
 def processor() -> str:
     """Name the processor and those of its instruction sets that matter here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    values = _cpuinfo()
+    if not values:
         return platform.processor() or platform.machine()
-    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    have = set((values.get("flags") or values.get("Features", "")).split())
+    have = cpu_flags()
     return f"{values.get('model name', platform.machine())}; {' '.join(flag for flag in FLAGS if flag in have)}"
+
+
+def cpu_flags() -> frozenset[str]:
+    """Name all of the processor's instruction sets; none where the system is not Linux and does not list them."""
+    values = _cpuinfo()
+    return frozenset((values.get("flags") or values.get("Features", "")).split())
 
 
 @cache  # reading the metadata takes milliseconds, and loading asks for several packages
@@ -28,3 +32,12 @@ def package_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Read what Linux says of the last CPU: all are alike in what matters here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

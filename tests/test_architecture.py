@@ -34,8 +34,9 @@ MORE = {
     "runtime/score.py": (set[str](), {"pyarrow"}),
     "runtime/tables.py": (set[str](), {"pyarrow"}),
     "runtime/engines/ort.py": (set[str](), {"onnxruntime"}),
+    "runtime/engines/openvino.py": (set[str](), {"openvino"}),
 }
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "tyro", "pyarrow", "tqdm")
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tyro", "pyarrow", "tqdm")
 
 # Where a task's name may be compared, and why.
 NAMED_TASKS = {
@@ -207,7 +208,7 @@ def test_no_two_tasks_add_columns_of_one_name() -> None:
 
 def test_every_engine_has_its_functions() -> None:
     for name, spec in runtime.ENGINES.items():
-        for target in (spec.opener, spec.missing):
+        for target in filter(None, (spec.opener, spec.missing, spec.lacks)):
             module, function = target.split(":")
             assert callable(getattr(import_module(f"runtime.engines.{module}"), function)), name
 

@@ -77,17 +77,20 @@ class EngineSpec(NamedTuple):
         opener: (path, *, variant, pad_token_id, settings) -> Engine.
         missing: () -> str | None: why the engine cannot run here, with what to install.
         precisions: those it computes in, best first. A variant of another precision is refused, never converted.
+        lacks: (precision) -> str | None: why this CPU does not compute in one of them; None where every CPU does.
     """
 
     opener: str
     missing: str
     precisions: tuple[str, ...]
+    lacks: str | None = None
 
 
 # In the order in which `auto` tries them.
 ENGINES: dict[str, EngineSpec] = {
     "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8")),
     "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32", "fp16")),
+    "openvino": EngineSpec("openvino:open_openvino", "openvino:openvino_missing", ("bf16", "fp32"), "openvino:lacks"),
 }
 
 
@@ -157,13 +160,14 @@ def choose_variant(engine: str, manifest: Manifest) -> str:
         raise InputError(
             f"no variant of this bundle passed its accuracy gate; name one to use it all the same: {', '.join(manifest.variants)}."
         )
-    for precision in ENGINES[engine].precisions:
+    precisions = ENGINES[engine].precisions
+    lacking = {precision: why for precision in precisions if (why := _why_lacking(engine, precision))}
+    for precision in (precision for precision in precisions if precision not in lacking):
         for name in passed:
             if manifest.variants[name].precision == precision:
                 return name
-    raise EngineUnavailable(
-        f"it computes in {' or '.join(ENGINES[engine].precisions)}, and this bundle's verified variants are {', '.join(passed)}"
-    )
+    mismatch = f"it computes in {' or '.join(precisions)}, and this bundle's verified variants are {', '.join(passed)}"
+    raise EngineUnavailable("; ".join([mismatch, *lacking.values()]))
 
 
 def _open(name: str, path: Path, manifest: Manifest, variant: str, settings: Settings) -> Engine:
@@ -173,7 +177,14 @@ def _open(name: str, path: Path, manifest: Manifest, variant: str, settings: Set
         raise EngineUnavailable(
             f"it computes in {' or '.join(precisions)}, and variant {variant!r} is {chosen.precision}. Choose another variant or engine"
         )
+    if lacking := _why_lacking(name, chosen.precision):
+        raise EngineUnavailable(f"{lacking}. Choose another variant or engine")
     return opener(path / chosen.file, variant=chosen, pad_token_id=manifest.pad_token_id, settings=settings)
+
+
+def _why_lacking(engine: str, precision: str) -> str | None:
+    lacks = ENGINES[engine].lacks
+    return cast(Callable[[str], str | None], _function(lacks))(precision) if lacks else None
 
 
 def _function(target: str) -> Callable[..., object]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -102,3 +103,50 @@ def test_clean_up_keeps_the_answer_and_drops_the_shape_arithmetic(tmp_path: Path
     np.testing.assert_array_equal(before, after)
     assert counts["drop unused"] == 1, counts
     assert [node.op_type for node in onnx.load(file).graph.node] == ["Reshape"]
+
+
+@pytest.mark.parametrize(
+    ("question", "kept"),
+    [
+        ([("Equal", ["keys", "queries"], "same"), ("Not", ["same"], "asked")], []),
+        ([("Equal", ["keys", "two"], "same"), ("Not", ["same"], "asked")], ["If"]),
+        ([("Greater", ["keys", "queries"], "asked")], ["If"]),
+    ],
+)
+def test_a_branch_goes_where_a_trace_asks_whether_keys_and_queries_differ_in_number(
+    question: list[tuple[str, list[str], str]], kept: list[str], tmp_path: Path
+) -> None:
+    def branch(op_type: str, name: str) -> onnx.GraphProto:
+        node = helper.make_node(op_type, ["x"], [name])
+        return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+    constants = {"zero": [0], "axis": [1], "end": [2], "two": 2}
+    nodes = [
+        helper.make_node(
+            "Constant", [], [name], value=numpy_helper.from_array(np.array(value, dtype=np.int64), f"{name}_value")
+        )
+        for name, value in constants.items()
+    ]
+    nodes += [helper.make_node("Neg", ["x"], ["negative"]), helper.make_node("Neg", ["negative"], ["key"])]
+    for name, source in (("keys", "key"), ("queries", "x")):
+        nodes += [
+            helper.make_node("Shape", [source], [f"{name}_shape"]),
+            helper.make_node("Slice", [f"{name}_shape", "axis", "end"], [f"{name}_size"]),
+            helper.make_node("Squeeze", [f"{name}_size", "zero"], [name]),
+        ]
+    nodes += [helper.make_node(op_type, inputs, [output]) for op_type, inputs, output in question]
+    nodes.append(
+        helper.make_node("If", ["asked"], ["z"], then_branch=branch("Exp", "t"), else_branch=branch("Identity", "e"))
+    )
+    nodes.append(helper.make_node("Neg", ["z"], ["y"]))
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "sequence", 4]) for name in "xy")
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    )
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    value = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    before = onnxruntime.InferenceSession(str(file)).run(None, {"x": value})[0]
+    optimise(file)
+    np.testing.assert_array_equal(before, onnxruntime.InferenceSession(str(file)).run(None, {"x": value})[0])
+    assert [node.op_type for node in onnx.load(file).graph.node if node.op_type == "If"] == kept

@@ -319,7 +319,9 @@ def test_threads_that_share_a_model_get_the_answers_of_one(
 
 
 def test_an_unknown_engine_or_variant_is_refused_with_those_there_are(bundle: Path) -> None:
-    with pytest.raises(InputError, match=r"engine must be 'auto' or one of 'ort-cuda', 'ort-cpu'. Got 'tpu' instead"):
+    with pytest.raises(
+        InputError, match=r"engine must be 'auto' or one of 'ort-cuda', 'ort-cpu', 'openvino'. Got 'tpu'"
+    ):
         runtime.load(bundle, engine="tpu")
     with pytest.raises(InputError, match=r"variant must be 'auto' or one of 'fp32', 'int8'. Got 'int4' instead"):
         runtime.load(bundle, variant="int4")
@@ -342,12 +344,22 @@ def test_options_that_an_engine_of_ones_own_could_not_follow_are_refused(tmp_pat
         runtime.load(tiny_bundle(tmp_path / "bundle"), engine=FakeEngine(num_labels=2), **option)
 
 
-def test_without_onnxruntime_the_error_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    missing = r"onnxruntime is not installed: pip install 'portabert\[{}\]'"
-    with pytest.raises(EngineUnavailable, match=r"engine 'ort-cpu' cannot run here: " + missing.format("cpu")):
+def test_without_any_engine_the_error_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+    missing = r"{} is not installed: pip install 'portabert\[{}\]'"
+    with pytest.raises(
+        EngineUnavailable, match=r"engine 'ort-cpu' cannot run here: " + missing.format("onnxruntime", "cpu")
+    ):
         runtime.load(bundle, engine="ort-cpu")
-    each = f"not ort-cuda: {missing.format('gpu')}; not ort-cpu: {missing.format('cpu')}"
+    each = "; ".join(
+        f"not {engine}: {missing.format(package, extra)}"
+        for engine, package, extra in (
+            ("ort-cuda", "onnxruntime", "gpu"),
+            ("ort-cpu", "onnxruntime", "cpu"),
+            ("openvino", "OpenVINO", "openvino"),
+        )
+    )
     with pytest.raises(EngineUnavailable, match="no engine can run here: " + each):
         runtime.load(bundle)
 
