@@ -1,0 +1,92 @@
+"""The ways from a checkpoint to files that answer, and a fresh process that goes one of them.
+
+    PYTHON -m bench.exports NAME '{"run": …, "folder": …, "calibration": …}'
+
+Needs the standard library, and what the export itself needs.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.peers import ctranslate2_encoder, optimum_intel, optimum_onnx, transformers_exporters
+
+
+class Order(NamedTuple):
+    """What an export is given: the checkpoint, the folder to write, and a file of texts to calibrate on."""
+
+    run: str
+    folder: str
+    calibration: str
+
+
+class Export(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        write: does it.
+        settings: in words.
+        environment: the row of bench/environments.py it runs in; None for this one.
+        again: what is measured is a second export, onto the files of a first.
+    """
+
+    write: Callable[[Order], Any]
+    settings: str
+    environment: str | None = None
+    again: bool = False
+
+
+def _portabert(order: Order) -> None:
+    from export.__main__ import main
+
+    foreign = [] if (Path(order.run) / "run.json").is_file() else ["--task", "single-label"]
+    # Only the time counts here, so that no gate stops it.
+    if main([order.run, "--output", order.folder, "--overwrite", "--min-agreement=0", "--max-metric-drop=1", *foreign]):
+        raise SystemExit("the export failed")
+
+
+_PORTABERT = (
+    "python -m export RUN: variants fp32 and int8, verified against PyTorch at every shape and on the run's evaluation rows"
+)
+_OPTIMUM = "ORTModelForSequenceClassification.from_pretrained(export=True)"
+_TRANSFORMERS = "OnnxExporter, OnnxConfig(dynamic=True, ort_fusions='cpu'{})"
+EXPORTS: dict[str, Export] = {
+    "portabert": Export(_portabert, _PORTABERT),
+    "portabert again": Export(_portabert, f"{_PORTABERT}; onto the bundle of the same run (--overwrite)", again=True),
+    "optimum fp32": Export(lambda order: optimum_onnx.write(order.run, order.folder, quantize=False), _OPTIMUM),
+    "optimum fp32 and int8": Export(
+        lambda order: optimum_onnx.write(order.run, order.folder, quantize=True),
+        f"{_OPTIMUM}; {optimum_onnx.WORDS['int8']}",
+    ),
+    **{
+        f"transformers-5 exporter {precision}": Export(
+            lambda order, precision=precision: transformers_exporters.write(
+                order.run, order.folder, precision=precision
+            ),
+            _TRANSFORMERS.format(words),
+            transformers_exporters.ENVIRONMENT,
+        )
+        for precision, words in transformers_exporters.WORDS.items()
+    },
+    "optimum-intel fp32": Export(
+        lambda order: optimum_intel.write(order.run, order.folder, calibration=None),
+        "OVModelForSequenceClassification.from_pretrained(export=True)",
+        optimum_intel.ENVIRONMENT,
+    ),
+    "optimum-intel int8": Export(
+        lambda order: optimum_intel.write(order.run, order.folder, calibration=order.calibration),
+        f"OVModelForSequenceClassification.from_pretrained(export=True); {optimum_intel.WORDS['int8']}",
+        optimum_intel.ENVIRONMENT,
+    ),
+    "ctranslate2 int8": Export(
+        lambda order: ctranslate2_encoder.write(order.run, order.folder, quantization="int8"),
+        "TransformersConverter.convert(quantization='int8')",
+        ctranslate2_encoder.ENVIRONMENT,
+    ),
+}
+
+
+if __name__ == "__main__":
+    EXPORTS[sys.argv[1]].write(Order(**json.loads(sys.argv[2])))
