@@ -2,8 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -69,6 +67,9 @@ class Peer(NamedTuple):
 
 def made(job: Job, name: str, write: Callable[[str, str], None]) -> Path:
     """Give the folder of files that `write(run, folder)` makes. The first peer that asks makes it, in a process that is gone before anything is timed."""
+    from concurrent.futures import ProcessPoolExecutor  # here, for a cold start would pay for it
+    from multiprocessing import get_context
+
     folder = Path(job.work) / f"{name}-{crc32(sys.prefix.encode()):08x}"  # another interpreter has other versions
     if not folder.is_dir():
         aside = folder.with_suffix(".part")
