@@ -81,9 +81,7 @@ def _ask(worker: Worker, peer: Peer, peers: Lineup, texts: list[str]) -> dict[st
     }
 
 
-def _figures(
-    labels: dict[str, list[str]], reference: dict[str, Any] | None, gold: Sequence[str]
-) -> dict[str, Any]:
+def _figures(labels: dict[str, list[str]], reference: dict[str, Any] | None, gold: Sequence[str]) -> dict[str, Any]:
     answers = labels["all"]
     right = count_same(answers, gold)
     interval = wilson(right, len(gold))

@@ -17,6 +17,7 @@ from bench.environments import FOLDER
 from bench.machine import describe_machine
 from bench.peers import Job
 from runtime.bundle import Manifest, read
+from runtime.errors import Error
 from runtime.threads import usable_threads
 
 ANSWERS_REFERENCE = "portabert fp32"  # whose labels the others' are compared with
@@ -97,7 +98,10 @@ def read_texts(file: Path, *, max_texts: int | None) -> list[str]:
 
 def open_bundle(bundle: Path) -> Manifest:
     """Read the manifest; refuse what the peers cannot all do."""
-    manifest = read(bundle)
+    try:
+        manifest = read(bundle)
+    except Error as exc:
+        raise SystemExit(f"error: {exc}") from exc
     if manifest.task != "single-label" or manifest.pair:
         shape = f"{manifest.task}{', pairs' if manifest.pair else ''}"
         raise SystemExit(f"error: the bundle must label single texts (task single-label). Got {shape} instead.")

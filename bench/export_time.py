@@ -65,7 +65,7 @@ def main() -> None:
         calibration = Path(work) / "calibration.txt"
         calibration.write_text("\n".join(read_texts(config.texts, max_texts=None)), encoding="utf-8")
         taken, failed = _rounds(config, chosen, Path(work), str(calibration))
-    document = {
+    document: dict[str, Any] = {
         "question": "export time",
         "machine": describe_machine(),
         "threads": usable_threads().number,
@@ -144,7 +144,9 @@ def _python(row: Export, environments: Path) -> str:
         return sys.executable
     python = interpreter(row.environment, folder=environments)
     if python is None:
-        raise PeerFailedError(f"needs the environment {row.environment!r}, which is not in {environments}: make bench-envs")
+        raise PeerFailedError(
+            f"needs the environment {row.environment!r}, which is not in {environments}: make bench-envs"
+        )
     return str(python)
 
 

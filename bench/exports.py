@@ -8,8 +8,9 @@ Needs the standard library, and what the export itself needs.
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.peers import ctranslate2_encoder, optimum_intel, optimum_onnx, transformers_exporters
 
@@ -32,7 +33,7 @@ class Export(NamedTuple):
         again: what is measured is a second export, onto the files of a first.
     """
 
-    write: Callable[[Order], Any]
+    write: Callable[[Order], None]
     settings: str
     environment: str | None = None
     again: bool = False
@@ -47,43 +48,47 @@ def _portabert(order: Order) -> None:
         raise SystemExit(code)
 
 
-_PORTABERT = (
-    "python -m export RUN: variants fp32 and int8, verified against PyTorch at every shape and on the run's evaluation rows"
-)
+def _optimum(order: Order, *, quantize: bool) -> None:
+    optimum_onnx.write(order.run, order.folder, quantize=quantize)
+
+
+def _transformers(order: Order, *, precision: str) -> None:
+    transformers_exporters.write(order.run, order.folder, precision=precision)
+
+
+def _optimum_intel(order: Order, *, quantize: bool) -> None:
+    optimum_intel.write(order.run, order.folder, calibration=order.calibration if quantize else None)
+
+
+def _ctranslate2(order: Order) -> None:
+    ctranslate2_encoder.write(order.run, order.folder, quantization="int8")
+
+
+_PORTABERT = "python -m export RUN: variants fp32 and int8, verified against PyTorch at every shape and on the run's evaluation rows"
 _OPTIMUM = "ORTModelForSequenceClassification.from_pretrained(export=True)"
 _TRANSFORMERS = "OnnxExporter, OnnxConfig(dynamic=True, ort_fusions='cpu'{})"
+_INTEL = "OVModelForSequenceClassification.from_pretrained(export=True)"
 EXPORTS: dict[str, Export] = {
     "portabert": Export(_portabert, _PORTABERT),
     "portabert again": Export(_portabert, f"{_PORTABERT}; onto the bundle of the same run (--overwrite)", again=True),
-    "optimum fp32": Export(lambda order: optimum_onnx.write(order.run, order.folder, quantize=False), _OPTIMUM),
-    "optimum fp32 and int8": Export(
-        lambda order: optimum_onnx.write(order.run, order.folder, quantize=True),
-        f"{_OPTIMUM}; {optimum_onnx.WORDS['int8']}",
-    ),
+    "optimum fp32": Export(partial(_optimum, quantize=False), _OPTIMUM),
+    "optimum fp32 and int8": Export(partial(_optimum, quantize=True), f"{_OPTIMUM}; {optimum_onnx.WORDS['int8']}"),
     **{
         f"transformers-5 exporter {precision}": Export(
-            lambda order, precision=precision: transformers_exporters.write(
-                order.run, order.folder, precision=precision
-            ),
+            partial(_transformers, precision=precision),
             _TRANSFORMERS.format(words),
             transformers_exporters.ENVIRONMENT,
         )
         for precision, words in transformers_exporters.WORDS.items()
     },
-    "optimum-intel fp32": Export(
-        lambda order: optimum_intel.write(order.run, order.folder, calibration=None),
-        "OVModelForSequenceClassification.from_pretrained(export=True)",
-        optimum_intel.ENVIRONMENT,
-    ),
+    "optimum-intel fp32": Export(partial(_optimum_intel, quantize=False), _INTEL, optimum_intel.ENVIRONMENT),
     "optimum-intel int8": Export(
-        lambda order: optimum_intel.write(order.run, order.folder, calibration=order.calibration),
-        f"OVModelForSequenceClassification.from_pretrained(export=True); {optimum_intel.WORDS['int8']}",
+        partial(_optimum_intel, quantize=True),
+        f"{_INTEL}; {optimum_intel.WORDS['int8']}",
         optimum_intel.ENVIRONMENT,
     ),
     "ctranslate2 int8": Export(
-        lambda order: ctranslate2_encoder.write(order.run, order.folder, quantization="int8"),
-        "TransformersConverter.convert(quantization='int8')",
-        ctranslate2_encoder.ENVIRONMENT,
+        _ctranslate2, "TransformersConverter.convert(quantization='int8')", ctranslate2_encoder.ENVIRONMENT
     ),
 }
 

@@ -34,5 +34,5 @@ def mcnemar(lost: int, gained: int) -> float:
         gained: rows that the reference answers wrong and the other right.
     """
     number = lost + gained
-    tail = sum(comb(number, count) for count in range(min(lost, gained) + 1)) / 2**number
-    return min(1.0, 2 * tail)
+    tail = sum(comb(number, count) for count in range(min(lost, gained) + 1))
+    return min(1.0, 2 * tail / (1 << number))

@@ -105,7 +105,7 @@ def _label(figure: Any, axes: Any, points: list[tuple[str, float, float]]) -> No
     """Name points, each at the nearest place where its name covers no other name and no point, with a line to the near edge of a name that stands off."""
     renderer = figure.canvas.get_renderer()
     places = {name: axes.transData.transform((x, y)) for name, x, y in points}
-    taken, inside = [_box(*place, 11, 11) for place in places.values()], axes.get_window_extent(renderer)
+    taken, inside = [_around(place, size=11) for place in places.values()], axes.get_window_extent(renderer)
     for name, x, y in sorted(points, key=lambda point: -point[1]):
         weight = "bold" if name.startswith(OURS) else "normal"
         text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=8.5, fontweight=weight)
@@ -119,7 +119,7 @@ def _label(figure: Any, axes: Any, points: list[tuple[str, float, float]]) -> No
                 break
         edge = np.clip(places[name], (box.x0, box.y0), (box.x1, box.y1))
         away = (edge - places[name]) * 72 / figure.dpi  # from pixels to points
-        if np.hypot(*away) > 9:
+        if np.hypot(*away) > 6:
             line = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkA": 0}
             axes.annotate("", (x, y), away, textcoords="offset points", arrowprops=line, zorder=2)
 
@@ -133,10 +133,10 @@ def _figure(size: tuple[float, float]) -> Any:
     return figure
 
 
-def _box(x: float, y: float, width: float, height: float) -> Any:
+def _around(place: tuple[float, float], *, size: float) -> Any:
     from matplotlib.transforms import Bbox
 
-    return Bbox.from_bounds(x - width / 2, y - height / 2, width, height)
+    return Bbox.from_bounds(place[0] - size / 2, place[1] - size / 2, size, size)
 
 
 def _latency(document: dict[str, Any]) -> Any:

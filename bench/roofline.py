@@ -3,11 +3,9 @@
     python -m bench.roofline --run RUN --bundle BUNDLE --texts FILE [--threads 2]
 
 The peak of a precision is the highest rate seen over every way in WAYS and every size in SIZES, all threads sharing one product or each at one of its own
-(ARRANGEMENTS). FLOPs are the model's own, counted from config.json and the texts' real tokens: 2 · weights · tokens, and attention's two products; padding,
-softmax, norms and lookups are not counted. Prints tables, then one JSON document as its last line.
+(ARRANGEMENTS); bench/flops.py counts a text's. Prints tables, then one JSON document as its last line.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,15 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import tyro
 
-from bench.comparison import finish, open_bundle, read_texts, warn_of_load
+from bench.comparison import finish, read_texts, warn_of_load
+from bench.flops import flops_of_texts, read_model, token_lengths
 from bench.machine import describe_machine
-from runtime.encode import Encoder
 from runtime.errors import InputError
 from runtime.threads import usable_threads
 
@@ -114,7 +111,7 @@ def _openvino(m: int, k: int, n: int, threads: int, *, hint: str) -> Callable[[]
     properties = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": "1"}
     request = openvino.Core().compile_model(openvino.Model([product], [rows]), "CPU", properties).create_infer_request()
     request.set_input_tensor(openvino.Tensor(np.ones((m, k), np.float32)))
-    return request.infer
+    return lambda: request.infer()
 
 
 WAYS: dict[str, Way] = {
@@ -154,7 +151,10 @@ def main() -> None:
     config = tyro.cli(RooflineConfig, prog="python -m bench.roofline", description=__doc__)
     threads = usable_threads(config.threads).number
     lengths = token_lengths(config.bundle, read_texts(config.texts, max_texts=None))
-    flops = flops_of_texts(read_model(config.run), lengths)
+    try:
+        flops = flops_of_texts(read_model(config.run), lengths)
+    except InputError as exc:
+        raise SystemExit(f"error: {exc}") from exc
     load = warn_of_load()
     peaks = measure_peaks(threads=threads)
     best = best_peaks(peaks)
@@ -231,72 +231,6 @@ def _repeat(product: Callable[[], object]) -> int:
         product()
         number += 1
     return number
-
-
-class Shape(NamedTuple):
-    """The sizes of an encoder that its FLOPs follow from.
-
-    Attributes:
-        layers: how many.
-        hidden: the width of a token's vector.
-        intermediate: the width inside a feed-forward block.
-        embedding: the width of the embedding tables; narrower than `hidden` in ELECTRA, which then projects.
-        labels: of the classification head.
-    """
-
-    layers: int
-    hidden: int
-    intermediate: int
-    embedding: int
-    labels: int
-
-
-# config.json's names of layers, hidden and intermediate, by model_type.
-_USUAL = ("num_hidden_layers", "hidden_size", "intermediate_size")
-FAMILIES: dict[str, tuple[str, str, str]] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet"), _USUAL),
-    "distilbert": ("n_layers", "dim", "hidden_dim"),
-}
-
-
-def token_lengths(bundle: Path, texts: list[str]) -> npt.NDArray[np.int32]:
-    """Count the tokens of each text, cut as all peers cut it."""
-    encoder = Encoder(bundle, max_length=open_bundle(bundle).max_length, pair=False, offsets=False)
-    return encoder.encode(texts).batch.lengths
-
-
-def read_model(run: Path) -> Shape:
-    """Read a checkpoint's sizes from its config.json.
-
-    Raises:
-        InputError: a family whose FLOPs are not known.
-    """
-    config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    family = config["model_type"]
-    if family not in FAMILIES:
-        raise InputError(f"FLOPs are counted for {', '.join(FAMILIES)}. Got model_type {family!r} instead.")
-    layers, hidden, intermediate = (int(config[name]) for name in FAMILIES[family])
-    embedding = int(config.get("embedding_size", hidden))
-    return Shape(layers, hidden, intermediate, embedding, len(config.get("id2label", (0, 1))))
-
-
-def flops_of_texts(shape: Shape, lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Count the FLOPs of each text, a multiplication and an addition being two.
-
-    A token passes in each layer four products hidden × hidden (query, key, value, output) and two hidden × intermediate; attention multiplies the n tokens of
-    a text with each other twice; the first token alone passes the head's hidden × hidden and hidden × labels.
-
-    Args:
-        shape: the model.
-        lengths: (B,) tokens of each text.
-    """
-    n, h = lengths.astype(np.float64), shape.hidden
-    weights = shape.layers * (4 * h * h + 2 * h * shape.intermediate)
-    if shape.embedding != h:
-        weights += shape.embedding * h
-    attention = shape.layers * 2 * n * n * h
-    head = h * h + h * shape.labels
-    return np.asarray(2 * (weights * n + attention + head))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from bench.comparison import (
     warn_of_load,
 )
 from bench.driver import Measured, Results, measure
-from bench.roofline import Peak, best_peaks, flops_of_texts, measure_peaks, read_model, token_lengths
+from bench.flops import flops_of_texts, read_model, token_lengths
+from bench.roofline import Peak, best_peaks, measure_peaks
 from runtime.errors import InputError
 
 TABLE = "bench.peers:THROUGHPUT"

@@ -89,9 +89,7 @@ PIPELINES: dict[str, dict[str, Peer]] = {
         partial(pytorch.open_pytorch, dtype="bfloat16"), pytorch.SETTINGS, pytorch.BF16, "bf16", pytorch.PACKAGES
     ),
     "transformers int8": _fed(pytorch.open_int8, pytorch.SETTINGS, pytorch.INT8, "int8", pytorch.PACKAGES),
-    "transformers compiled": _fed(
-        pytorch.open_compiled, pytorch.SETTINGS, pytorch.COMPILED, "fp32", pytorch.PACKAGES
-    ),
+    "transformers compiled": _fed(pytorch.open_compiled, pytorch.SETTINGS, pytorch.COMPILED, "fp32", pytorch.PACKAGES),
     **{
         f"optimum {precision}": _fed(
             partial(optimum_onnx.open_optimum, precision=precision),

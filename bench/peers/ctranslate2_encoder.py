@@ -10,7 +10,9 @@ from bench.peers.peer import Job, Model, made
 
 PACKAGES = ("ctranslate2", "tokenizers", "safetensors")
 ENVIRONMENT = "ctranslate2"
-SETTINGS = f"ctranslate2.Encoder.forward_batch, TransformersConverter, {SORTED}; the head in numpy; compute_type={{!r}}, {{}}"
+SETTINGS = (
+    f"ctranslate2.Encoder.forward_batch, TransformersConverter, {SORTED}; the head in numpy; compute_type={{!r}}, {{}}"
+)
 HEAD = "head.safetensors"
 
 

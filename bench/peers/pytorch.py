@@ -9,9 +9,7 @@ PACKAGES = ("torch", "transformers")
 SORTED = "texts sorted by length in characters"
 SETTINGS = "transformers text-classification pipeline, PyTorch, {}; torch.set_num_threads"
 BF16 = "bf16 weights and activations"
-INT8 = (
-    "int8 by torch.ao.quantization.quantize_dynamic on nn.Linear, qengine x86 (weights and activations a scale a tensor)"
-)
+INT8 = "int8 by torch.ao.quantization.quantize_dynamic on nn.Linear, qengine x86 (weights and activations a scale a tensor)"
 COMPILED = "fp32, torch.compile(dynamic=True)"
 
 
@@ -25,7 +23,8 @@ def open_int8(job: Job, *, batch_size: int, by_length: bool = False) -> Model:
     import torch
 
     torch.backends.quantized.engine = "x86"
-    model = torch.ao.quantization.quantize_dynamic(_model(job, "float32"), {torch.nn.Linear}, dtype=torch.qint8)
+    quantize: Any = torch.ao.quantization.quantize_dynamic  # torch gives it no types
+    model = quantize(_model(job, "float32"), {torch.nn.Linear}, dtype=torch.qint8)
     return pipeline_model(model, job, batch_size=batch_size, by_length=by_length, files=_files(job))
 
 

@@ -37,9 +37,7 @@ def write(run: str, folder: str, *, precision: str) -> None:
     from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
     model = AutoModelForSequenceClassification.from_pretrained(run).eval()
-    sample = AutoTokenizer.from_pretrained(run)(
-        ["a text", "a text that is longer"], padding=True, return_tensors="pt"
-    )
+    sample = AutoTokenizer.from_pretrained(run)(["a text", "a text that is longer"], padding=True, return_tensors="pt")
     quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if precision == "int8" else None
     config = OnnxConfig(dynamic=True, ort_fusions="cpu", quantizer=quantizer)
     OnnxExporter().export(model, dict(sample), config).save_pretrained(folder)

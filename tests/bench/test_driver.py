@@ -110,7 +110,10 @@ def test_a_peer_that_fails_is_reported_with_its_reason(table: str, tmp_path: Pat
     assert results.failed["refuses"] == "ValueError: no such weights"
     assert re.fullmatch("the process ended with 9: out of memory", results.failed["vanishes"])
     assert "No such file" in results.failed["elsewhere"]
-    assert results.failed["homeless"] == f"needs the environment 'optimum-intel', which is not in {tmp_path}: make bench-envs"
+    assert (
+        results.failed["homeless"]
+        == f"needs the environment 'optimum-intel', which is not in {tmp_path}: make bench-envs"
+    )
 
 
 def test_peers_that_are_asked_alone_are_gone_before_the_next_one_starts(table: str, tmp_path: Path) -> None:
@@ -123,7 +126,11 @@ def test_peers_that_are_asked_alone_are_gone_before_the_next_one_starts(table: s
         return worker.ask({"do": "answer", "case": "all", "at_once": 3})["labels"]
 
     said, failed = each_alone(_lineup(table, tmp_path, only=("upper", "last", "refuses")), ask)
-    assert said == {"upper": ["A", "B", "C", "D É"], "upper few": ["A", "B", "C", "D É"], "last wrong": ["A", "B", "?", "?"]}
+    assert said == {
+        "upper": ["A", "B", "C", "D É"],
+        "upper few": ["A", "B", "C", "D É"],
+        "last wrong": ["A", "B", "?", "?"],
+    }
     assert list(failed) == ["refuses"]
 
 
@@ -164,13 +171,27 @@ def test_a_program_ends_with_one_json_document(
     if program is throughput:
         assert document["peers"]["last wrong"]["agreement"] == 0.75
         assert document["peers"]["upper few"]["ratios"] == [1, 1]
-        assert document["peers"]["upper"]["flops_per_s"] == pytest.approx(document["peers"]["upper"]["texts_per_s"] * 1e6)
+        assert document["peers"]["upper"]["flops_per_s"] == pytest.approx(
+            document["peers"]["upper"]["texts_per_s"] * 1e6
+        )
 
 
 def test_ratios_are_paired_by_round() -> None:
     """The median of 4/1, 2/2 and 9/3, where the ratio of medians would be 4/2."""
-    own = Measured(settings="", precision="fp32", indices={"all": [0]}, labels={"all": ["x"]}, rounds={"all": [[1.0], [2.0], [3.0]]})
-    other = Measured(settings="", precision="fp32", indices={"all": [0]}, labels={"all": ["x"]}, rounds={"all": [[4.0], [2.0], [9.0]]})
+    own = Measured(
+        settings="",
+        precision="fp32",
+        indices={"all": [0]},
+        labels={"all": ["x"]},
+        rounds={"all": [[1.0], [2.0], [3.0]]},
+    )
+    other = Measured(
+        settings="",
+        precision="fp32",
+        indices={"all": [0]},
+        labels={"all": ["x"]},
+        rounds={"all": [[4.0], [2.0], [9.0]]},
+    )
     results = Results({"own": own, throughput.REFERENCE: other}, {}, 1)
     assert throughput._figures(own, results, None, {})["ratio"] == 3.0
     assert latency._case_figures(own.rounds["all"], other.rounds["all"])["ratio"] == 3.0

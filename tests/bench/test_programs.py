@@ -1,7 +1,7 @@
 """Each program end to end, on a tiny model with random weights and portabert's own peers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,9 +24,7 @@ PEERS = ("portabert fp32", "portabert int8")  # and int8-channel, whose name beg
 
 
 @pytest.fixture(scope="module")
-def model(
-    tmp_path_factory: pytest.TempPathFactory, make_encoder_folder: Callable[[str], Path]
-) -> Iterator[dict[str, Path]]:
+def model(tmp_path_factory: pytest.TempPathFactory, make_encoder_folder: Callable[[str], Path]) -> dict[str, Path]:
     """Give a run with random weights, its bundle, texts and rows, made with the programs themselves."""
     work = tmp_path_factory.mktemp("bench")
     run, bundle, texts, rows = (work / name for name in ("random", "bundle", "texts.txt", "rows.jsonl"))
@@ -39,7 +37,7 @@ def model(
     assert export_main([str(run), f"--output={bundle}", "--task=single-label", "--max-length=64", *variants]) == 0
     texts.write_text("\n".join(TEXTS), encoding="utf-8")
     rows.write_text("".join(json.dumps({"text": text, "label": "LABEL_0"}) + "\n" for text in TEXTS), encoding="utf-8")
-    yield {"run": run, "bundle": bundle, "texts": texts, "rows": rows}
+    return {"run": run, "bundle": bundle, "texts": texts, "rows": rows}
 
 
 @pytest.fixture
@@ -116,7 +114,7 @@ def test_accuracy_counts_flips() -> None:
 def test_rows_without_labels_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a"}\n')
-    with pytest.raises(SystemExit, match='must hold a row .*Got .*{"text": "a"}'):
+    with pytest.raises(SystemExit, match=r'must hold a row .*Got .*\{"text": "a"\}'):
         accuracy.read_rows(file, max_rows=None)
 
 
@@ -161,7 +159,10 @@ def test_an_export_that_fails_is_reported(model: dict[str, Path], tmp_path: Path
     assert taken == {}
     assert failed["portabert again"].startswith("error: ")
     assert "no-run" in failed["portabert again"]
-    assert failed["ctranslate2 int8"] == f"needs the environment 'ctranslate2', which is not in {tmp_path}: make bench-envs"
+    assert (
+        failed["ctranslate2 int8"]
+        == f"needs the environment 'ctranslate2', which is not in {tmp_path}: make bench-envs"
+    )
 
 
 def test_shapes(run_program: Callable[..., Any]) -> None:

@@ -11,7 +11,8 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import roofline
-from bench.roofline import FAMILIES, Peak, Shape, best_peaks, flops_of_texts, read_model
+from bench.flops import FAMILIES, Shape, flops_of_texts, read_model
+from bench.roofline import Peak, best_peaks
 from runtime.errors import InputError
 
 
@@ -47,7 +48,7 @@ def test_padding_is_not_counted() -> None:
 
 def test_a_family_whose_flops_are_not_known_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
-    with pytest.raises(InputError, match="bert.*Got model_type 'deberta-v2'"):
+    with pytest.raises(InputError, match=r"bert.*Got model_type 'deberta-v2'"):
         read_model(tmp_path)
     assert "deberta-v2" not in FAMILIES
 
