@@ -2,7 +2,7 @@
 
     python -m bench.latency --run RUN --bundle BUNDLE --texts FILE [--repeats 5] [--max-texts 300]
 
-Every peer of bench/peers.py LATENCY computes in a process of its own, in turn, in one run: the file's texts in their order, then texts of fixed
+Every peer of bench/peers LATENCY computes in a process of its own, in turn, in one run: the file's texts in their order, then texts of fixed
 numbers of tokens. Prints a table, then one JSON document as its last line.
 """
 
@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 import tyro
 
-from bench.throughput import (
-    BenchConfig,
-    compare,
+from bench.comparison import (
+    TextsConfig,
+    cell,
+    check_repeats,
     describe_peer,
-    describe_run,
+    describe_timing,
     finish,
+    lineup,
     open_bundle,
-    print_failures,
+    print_doubts,
     read_texts,
     warn_of_load,
 )
-from bench.worker import Measured, Results
+from bench.driver import Measured, Results, measure
 from runtime.encode import Encoder
 
 TABLE = "bench.peers:LATENCY"
@@ -33,22 +35,25 @@ FIXED_LENGTHS, TEXTS_A_LENGTH = (16, 32, 128), 20  # tokens, special ones counte
 
 def main() -> None:
     """Run the program."""
-    config = tyro.cli(BenchConfig, prog="python -m bench.latency", description=__doc__)
+    config = tyro.cli(TextsConfig, prog="python -m bench.latency", description=__doc__)
+    check_repeats(config.repeats)
     all_texts = read_texts(config.texts, max_texts=None)
-    encoder = Encoder(config.bundle, max_length=open_bundle(config).max_length, pair=False, offsets=False)
+    bundle = config.peers.bundle
+    encoder = Encoder(bundle, max_length=open_bundle(bundle).max_length, pair=False, offsets=False)
     cases = {"texts": read_texts(config.texts, max_texts=config.max_texts or MAX_TEXTS)}
     cases |= {f"{length} tokens": texts_of_length(all_texts, length, encoder=encoder) for length in FIXED_LENGTHS}
     load = warn_of_load()
-    results = compare(config, TABLE, cases=cases, alone=True)
+    with lineup(config.peers, TABLE, calibration=all_texts) as peers:
+        results = measure(peers, cases=cases, at_once=1, repeats=config.repeats)
     document = {
         "question": "latency",
-        **describe_run(config, results, load=load),
+        **describe_timing(config, results, load=load),
         "reference": REFERENCE,
         "cases": {case: _describe_case(texts, encoder) for case, texts in cases.items()},
         "peers": {name: _figures(peer, results) for name, peer in results.measured.items()},
     }
     _print_table(document)
-    finish(document, config.output)
+    finish(document, config.peers.output)
 
 
 def texts_of_length(texts: list[str], length: int, *, encoder: Encoder) -> list[str]:
@@ -101,16 +106,15 @@ def _case_figures(rounds: list[list[float]], reference: list[list[float]] | None
 
 
 def _print_table(document: dict[str, Any]) -> None:
-    print(f"{'ms a text':30}" + "".join(f"{case + ': median':>20}{'p95':>8}{'×':>7}" for case in document["cases"]))
+    print(f"{'ms a text':32}" + "".join(f"{case + ': median':>20}{'p95':>8}{'×':>7}" for case in document["cases"]))
     for name, peer in document["peers"].items():
         cells = "".join(
-            f"{case['median_ms']:>20.2f}{case['p95_ms']:>8.2f}{'–' if case['ratio'] is None else format(case['ratio'], '.2f'):>7}"
+            f"{case['median_ms']:>20.2f}{case['p95_ms']:>8.2f}{cell(case['ratio'], '.2f'):>7}"
             for case in peer["cases"].values()
         )
-        agreement = "" if peer["agreement"] is None else f"{peer['agreement']:>11.2%} agree"
-        print(f"{name:30}{cells}{agreement}")
+        print(f"{name:32}{cells}{cell(peer['agreement'], '.2%'):>11} agree")
     print(f"×: times as fast as {REFERENCE}")
-    print_failures(document)
+    print_doubts(document)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import latency, throughput
+from bench import comparison, latency, throughput
+from bench.driver import Lineup, Measured, Results, each_alone, measure, spread
 from bench.peers import LATENCY, THROUGHPUT, Job
-from bench.worker import Measured, Results, measure, spread
 
 FAKE_PEERS = """
 import os
@@ -50,12 +50,13 @@ def _vanish(job):
 
 
 PEERS = {
-    "upper": Peer(_upper, "says it loud"),
-    "upper few": Peer(_upper, "says some of it", max_texts=2),
-    "last wrong": Peer(_last_wrong, "errs"),
-    "refuses": Peer(_refuse, "does not open"),
-    "vanishes": Peer(_vanish, "opens and dies"),
-    "elsewhere": Peer(_upper, "has a Python of its own"),
+    "upper": Peer(_upper, "says it loud", "fp32"),
+    "upper few": Peer(_upper, "says some of it", "fp32", max_texts=2),
+    "last wrong": Peer(_last_wrong, "errs", "fp32"),
+    "refuses": Peer(_refuse, "does not open", "fp32"),
+    "vanishes": Peer(_vanish, "opens and dies", "fp32"),
+    "homeless": Peer(_upper, "needs packages of its own", "fp32", environment="optimum-intel"),
+    "elsewhere": Peer(_upper, "has a Python of its own", "fp32"),
 }
 """.replace("\\\\", "\\")
 TEXTS = ["a", "b", "c", "d é"]
@@ -70,10 +71,13 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "fake_peers:PEERS"
 
 
-def _measure(table: str, work: Path, *, alone: bool = False, only: tuple[str, ...] = ()) -> Results:
-    job = Job(run="", bundle="", work=str(work), threads=1, max_length=8)
-    interpreters = {"elsewhere": str(work / "no-python")}
-    return measure(table, cases={"all": TEXTS}, job=job, alone=alone, repeats=2, only=only, interpreters=interpreters)
+def _lineup(table: str, work: Path, *, only: tuple[str, ...] = ()) -> Lineup:
+    job = Job(run="", bundle="", work=str(work), threads=1, max_length=8, calibration="")
+    return Lineup(table, job, only, {"elsewhere": str(work / "no-python")}, work)
+
+
+def _measure(table: str, work: Path, *, at_once: int | None = None, only: tuple[str, ...] = ()) -> Results:
+    return measure(_lineup(table, work, only=only), cases={"all": TEXTS}, at_once=at_once, repeats=2)
 
 
 def test_each_round_is_timed_and_labels_come_in_order_whatever_libraries_print(table: str, tmp_path: Path) -> None:
@@ -89,7 +93,7 @@ def test_each_round_is_timed_and_labels_come_in_order_whatever_libraries_print(t
 
 
 def test_alone_gives_a_time_for_every_text(table: str, tmp_path: Path) -> None:
-    measured = _measure(table, tmp_path, alone=True, only=("upper",)).measured
+    measured = _measure(table, tmp_path, at_once=1, only=("upper",)).measured
     assert [[len(seconds) for seconds in peer.rounds["all"]] for peer in measured.values()] == [[4, 4], [2, 2]]
 
 
@@ -106,6 +110,28 @@ def test_a_peer_that_fails_is_reported_with_its_reason(table: str, tmp_path: Pat
     assert results.failed["refuses"] == "ValueError: no such weights"
     assert re.fullmatch("the process ended with 9: out of memory", results.failed["vanishes"])
     assert "No such file" in results.failed["elsewhere"]
+    assert (
+        results.failed["homeless"]
+        == f"needs the environment 'optimum-intel', which is not in {tmp_path}: make bench-envs"
+    )
+
+
+def test_peers_that_are_asked_alone_are_gone_before_the_next_one_starts(table: str, tmp_path: Path) -> None:
+    processes = []
+
+    def ask(worker: Any, peer: Any) -> list[str]:
+        assert all(process.poll() is not None for process in processes)
+        processes.append(worker._process)
+        worker.open(_lineup(table, tmp_path), cases={"all": TEXTS})
+        return worker.ask({"do": "answer", "case": "all", "at_once": 3})["labels"]
+
+    said, failed = each_alone(_lineup(table, tmp_path, only=("upper", "last", "refuses")), ask)
+    assert said == {
+        "upper": ["A", "B", "C", "D É"],
+        "upper few": ["A", "B", "C", "D É"],
+        "last wrong": ["A", "B", "?", "?"],
+    }
+    assert list(failed) == ["refuses"]
 
 
 def test_an_unknown_peer_is_refused(table: str, tmp_path: Path) -> None:
@@ -126,12 +152,13 @@ def test_a_program_ends_with_one_json_document(
     texts.write_text("\n".join(TEXTS), encoding="utf-8")
     flags = ["--run=r", "--bundle=b", f"--texts={texts}", f"--output={output}", "--repeats=2"]
     only = ["--only", "upper", "last", "refuses", "elsewhere", "--python", f"elsewhere={tmp_path / 'no-python'}"]
-    monkeypatch.setattr("sys.argv", ["bench", *flags, *only])
+    monkeypatch.setattr("sys.argv", ["bench", *flags, *only, *(["--no-peak"] if program is throughput else [])])
     monkeypatch.setattr(program, "TABLE", table)
     monkeypatch.setattr(program, "REFERENCE", reference)
-    monkeypatch.setattr(throughput, "ANSWERS_REFERENCE", "upper")
-    for module in {program, throughput}:
-        monkeypatch.setattr(module, "open_bundle", lambda config: SimpleNamespace(max_length=8))
+    monkeypatch.setattr(comparison, "ANSWERS_REFERENCE", "upper")
+    for module in (comparison, latency):
+        monkeypatch.setattr(module, "open_bundle", lambda bundle: SimpleNamespace(max_length=8))
+    monkeypatch.setattr(throughput, "_flops", lambda config, texts: np.full(len(texts), 1e6))
     monkeypatch.setattr(latency, "Encoder", lambda folder, **options: _Words())
     program.main()
     table_text, last = capsys.readouterr().out.rstrip("\n").rsplit("\n", 1)
@@ -144,21 +171,36 @@ def test_a_program_ends_with_one_json_document(
     if program is throughput:
         assert document["peers"]["last wrong"]["agreement"] == 0.75
         assert document["peers"]["upper few"]["ratios"] == [1, 1]
+        assert document["peers"]["upper"]["flops_per_s"] == pytest.approx(
+            document["peers"]["upper"]["texts_per_s"] * 1e6
+        )
 
 
 def test_ratios_are_paired_by_round() -> None:
     """The median of 4/1, 2/2 and 9/3, where the ratio of medians would be 4/2."""
-    own = Measured(settings="", indices={"all": [0]}, labels={"all": ["x"]}, rounds={"all": [[1.0], [2.0], [3.0]]})
-    other = Measured(settings="", indices={"all": [0]}, labels={"all": ["x"]}, rounds={"all": [[4.0], [2.0], [9.0]]})
+    own = Measured(
+        settings="",
+        precision="fp32",
+        indices={"all": [0]},
+        labels={"all": ["x"]},
+        rounds={"all": [[1.0], [2.0], [3.0]]},
+    )
+    other = Measured(
+        settings="",
+        precision="fp32",
+        indices={"all": [0]},
+        labels={"all": ["x"]},
+        rounds={"all": [[4.0], [2.0], [9.0]]},
+    )
     results = Results({"own": own, throughput.REFERENCE: other}, {}, 1)
-    assert throughput._figures(own, results)["ratio"] == 3.0
+    assert throughput._figures(own, results, None, {})["ratio"] == 3.0
     assert latency._case_figures(own.rounds["all"], other.rounds["all"])["ratio"] == 3.0
 
 
 def test_references_are_peers() -> None:
     assert throughput.REFERENCE in THROUGHPUT
     assert latency.REFERENCE in LATENCY
-    assert {throughput.ANSWERS_REFERENCE} <= set(THROUGHPUT) & set(LATENCY)
+    assert {comparison.ANSWERS_REFERENCE} <= set(THROUGHPUT) & set(LATENCY)
 
 
 def test_spread_keeps_order_and_covers_the_file() -> None:
