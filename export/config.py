@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from runtime.errors import InputError
 from trainer.config import TaskName
 
-Variants = Literal["fp32", "int8", "int8-channel"]
+Variants = Literal["fp32", "int8", "int8-channel", "fp16", "bf16"]
 Exporter = Literal["auto", "written", "torch", "optimum"]
 
 
@@ -24,7 +24,7 @@ class ExportConfig:
     overwrite: bool = False
     """Replace a bundle that is there."""
     variants: tuple[Variants, ...] = ("fp32", "int8")
-    """The forms of the model to write. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8."""
+    """The forms of the model to write. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8; fp16: for GPUs; bf16: the fp32 file in bf16 arithmetic, for OpenVINO on CPUs that have it."""
     exporter: Exporter = "auto"
     """Where the graph comes from. written: by portabert from the weights, for BERT and its kin; torch or optimum (needs the extra `optimum`): traced. auto: the first that can."""
     reuse: bool = True
@@ -35,9 +35,9 @@ class ExportConfig:
     max_fp32_difference: float = 1e-4
     """The largest difference allowed between PyTorch's and ONNX's fp32 logits; for large logits, that share of them."""
     max_change: float | None = None
-    """int8: the share of decisions that may be expected to change. Regression: mean |difference| / the standard deviation of the answers. Not set: 0.005, regression 0.02."""
+    """int8, fp16, bf16: the share of decisions that may be expected to change. Regression: mean |difference| / the standard deviation of the answers. Not set: 0.005, regression 0.02."""
     max_metric_drop: float = 0.002
-    """int8: how much the task's metric may fall on the evaluation rows. Refused is a fall that is larger beyond chance (95 %)."""
+    """int8, fp16, bf16: how much the task's metric may fall on the evaluation rows. Refused is a fall that is larger beyond chance (95 %)."""
     restore: bool = True
     """int8 over these limits: keep as few weights as it takes, the most sensitive first, in fp32. --no-restore: refuse instead."""
 
@@ -55,7 +55,11 @@ class ExportConfig:
             InputError: every problem, together.
         """
         rules = [
-            (bool(self.variants), "--variants must name at least one of fp32, int8, int8-channel", self.variants),
+            (
+                bool(self.variants),
+                f"--variants must name at least one of {', '.join(get_args(Variants))}",
+                self.variants,
+            ),
             (len(set(self.variants)) == len(self.variants), "--variants must be different", self.variants),
             (self.max_fp32_difference > 0, "--max-fp32-difference must be above 0", self.max_fp32_difference),
             (

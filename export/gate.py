@@ -64,7 +64,7 @@ def fit_int8(
 
     def judge() -> tuple[RowFigures, tuple[str, ...]]:
         figures = rows.compare(open_it().logits(rows.encoded))
-        return figures, gate_int8(name, figures, rows, config)
+        return figures, gate_reduced(name, figures, rows, config)
 
     def error() -> float:
         actual = open_it().logits(sample)
@@ -77,7 +77,7 @@ def fit_int8(
     return restore(write, judge, error, say=say)
 
 
-def gate_int8(name: str, figures: RowFigures, rows: Rows, config: ExportConfig) -> tuple[str, ...]:
+def gate_reduced(name: str, figures: RowFigures, rows: Rows, config: ExportConfig) -> tuple[str, ...]:
     """List what is over the limits."""
     parity, metric = PARITY[rows.checkpoint.config.task], rows.checkpoint.objective.best_metric
     limit = parity.max_change if config.max_change is None else config.max_change

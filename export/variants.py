@@ -3,7 +3,7 @@
     written     an encoder that encoder_weights.py knows: fp32 and int8 are written from its weights (encoder_graph.py), nothing is traced
     otherwise   the graph is traced (trace.py) and cleaned up (passes.py): fp32; int8 is rewritten from it (quantize.py)
 
-int8-channel is always onnxruntime's own quantisation of fp32.
+int8-channel is always onnxruntime's own quantisation of fp32, fp16 a conversion of it (half.py); bf16 is the fp32 file, computed in bf16 by engines that can.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,14 @@ from .saturation import Saturation, emulate
 from .smooth import smooth
 from .trace import trace
 
-FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx", "int8-channel": "onnx/model_int8_channel.onnx"}
+FILES = {
+    "fp32": "onnx/model.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "int8-channel": "onnx/model_int8_channel.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "bf16": "onnx/model.onnx",
+}
+ENGINES = {"bf16": "openvino"}  # what verifies a variant that onnxruntime on a CPU does not compute
 QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
     "int8": quantize_row_wise,
     "int8-channel": quantize_per_channel,

@@ -16,7 +16,7 @@ from export.calibrate import Moments, observe, round_columns
 from export.config import ExportConfig
 from export.encoder_graph import EXACT, row_wise, write_graph
 from export.encoder_weights import EncoderWeights, read_weights
-from export.gate import Rows, gate_int8
+from export.gate import Rows, gate_reduced
 from export.graph import DATA_SUFFIX, remove, save, size_of
 from export.parity import RowFigures, expected_change
 from export.products import products
@@ -203,7 +203,7 @@ def test_what_is_over_the_limits_beyond_chance_is_refused(
     changes: dict[str, Any], problem: str | None, make_run: Make
 ) -> None:
     rows = Rows(open_run(make_run("bert", "single-label")), [None, None], None, [])  # type: ignore[list-item, arg-type]
-    problems = gate_int8("int8", figures(**changes), rows, ExportConfig())
+    problems = gate_reduced("int8", figures(**changes), rows, ExportConfig())
     assert [text.startswith(str(problem)) for text in problems] == ([] if problem is None else [True])
 
 
