@@ -39,12 +39,12 @@ class Export(NamedTuple):
     again: bool = False
 
 
-def _portabert(order: Order) -> None:
+def _portabert(order: Order, *, reuse: bool) -> None:
     from export.__main__ import main
 
     foreign = [] if (Path(order.run) / "run.json").is_file() else ["--task", "single-label"]
-    lenient = ["--min-agreement=0", "--max-metric-drop=1"]  # only the time counts here
-    if code := main([order.run, "--output", order.folder, "--overwrite", *lenient, *foreign]):
+    flags = [] if reuse else ["--no-reuse"]
+    if code := main([order.run, "--output", order.folder, "--overwrite", *flags, *foreign]):
         raise SystemExit(code)
 
 
@@ -69,8 +69,10 @@ _OPTIMUM = "ORTModelForSequenceClassification.from_pretrained(export=True)"
 _TRANSFORMERS = "OnnxExporter, OnnxConfig(dynamic=True, ort_fusions='cpu'{})"
 _INTEL = "OVModelForSequenceClassification.from_pretrained(export=True)"
 EXPORTS: dict[str, Export] = {
-    "portabert": Export(_portabert, _PORTABERT),
-    "portabert again": Export(_portabert, f"{_PORTABERT}; onto the bundle of the same run (--overwrite)", again=True),
+    "portabert": Export(partial(_portabert, reuse=False), f"{_PORTABERT}; --no-reuse"),
+    "portabert again": Export(
+        partial(_portabert, reuse=True), f"{_PORTABERT}; onto the bundle of the same run (--overwrite)", again=True
+    ),
     "optimum fp32": Export(partial(_optimum, quantize=False), _OPTIMUM),
     "optimum fp32 and int8": Export(partial(_optimum, quantize=True), f"{_OPTIMUM}; {optimum_onnx.WORDS['int8']}"),
     **{
