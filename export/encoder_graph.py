@@ -1,4 +1,4 @@
-"""An encoder written as the ONNX graph that runs fastest on CPUs, in exact or in row-wise int8 arithmetic.
+"""An encoder written as the ONNX graph that runs fastest on CPUs: in exact arithmetic, in row-wise int8, or with int8 weights alone.
 
 write_graph(read_weights(model, …), inputs=…, arithmetic=row_wise(…))
 
@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from .encoder_weights import EncoderWeights, Layer, Linear, Norm
 from .graph import IR_VERSION, OPSET, Floats, Graph
 from .passes import drop_unused
-from .row_wise import PLAIN, Rows, Scheme, look_up_rows, multiply_rows, quantize_rows
+from .row_wise import PLAIN, Rows, Scheme, look_up_rows, multiply_rows, multiply_stored, quantize_rows
 
 LOWEST = float(np.finfo(np.float32).min)  # added to the scores of padding
 
@@ -54,6 +54,15 @@ def row_wise(scheme: Scheme = PLAIN) -> Arithmetic:
     return Arithmetic(
         prepare=lambda graph, x, rows, activation: quantize_rows(graph, x, rows=rows, activation=activation),
         multiply=partial(multiply_rows, scheme=scheme),
+        look_up=partial(look_up_rows, scheme=scheme),
+    )
+
+
+def stored_int8(scheme: Scheme = PLAIN) -> Arithmetic:
+    """Give the arithmetic of weights that are int8 in the file and floats to the graph."""
+    return Arithmetic(
+        prepare=EXACT.prepare,
+        multiply=partial(multiply_stored, scheme=scheme),
         look_up=partial(look_up_rows, scheme=scheme),
     )
 
@@ -115,7 +124,7 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
     Args:
         weights: of the encoder.
         inputs: among input_ids, attention_mask and token_type_ids.
-        arithmetic: EXACT or row_wise(…).
+        arithmetic: EXACT, row_wise(…) or stored_int8(…).
     """
     graph = Graph()
     draft = _Draft(graph, weights, arithmetic, _sizes(graph, weights))

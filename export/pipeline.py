@@ -40,7 +40,7 @@ from .saturation import Saturation
 from .sizes import size_by_layer
 from .speed import Speed, measure_classifier, measure_torch, torch_logits_of_all
 from .stages import Stages, program_digest
-from .variants import ENGINES, FILES, QUANTIZERS, Quantizer, draw, prepare_int8, weights_of
+from .variants import ENGINES, FILES, PRECISIONS, QUANTIZERS, Quantizer, draw, prepare_int8, weights_of
 
 INVARIANCE_ROWS = 64  # answered alone and together
 KEPT = ".export"  # in the run's folder
@@ -263,11 +263,14 @@ def _make_int8(
         for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
             shutil.copy(bundle / stored, folder)
     write = partial(quantizer().write, name, folder / file)
+    open_it = partial(open_classifier, folder, draft, engine=ENGINES.get(name, "ort-cpu"), variant=name)
     restored = None
-    if rows is None:
-        write(frozenset())
-    else:
-        open_it = partial(open_classifier, folder, draft, engine="ort-cpu", variant=name)
+    write(frozenset())
+    try:
+        open_it()
+    except EngineUnavailable:
+        rows = None  # the caller says why
+    if rows is not None:
         restored = fit_int8(name, write, open_it, rows, config, say=say)
     if folder != bundle:
         for stored in REQUIRED_FILES:
@@ -292,7 +295,7 @@ def _open(config: ExportConfig) -> Checkpoint:
 
 
 def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
-    precision = name.partition("-")[0]
+    precision = PRECISIONS.get(name, name)
     return Variant(
         file=FILES[name],
         precision=precision,

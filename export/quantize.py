@@ -3,6 +3,7 @@
     int8           row-wise (row_wise.py). The default: closer to fp32, and a text's answer does not depend on the other rows of its batch. Encoders that
                    encoder_weights.py knows are not rewritten here but written afresh, which runs faster.
     int8-channel   onnxruntime's dynamic quantisation: one activation scale a batch, which every row of it shares.
+    int8-weights   int8 weights that are read as floats: OpenVINO quantises activations itself, in groups of 128 a row.
 
 Weights are int8 with one scale an output channel, activations uint8, embedding tables int8 with one scale a row. Attention's own products and the head
 stay in fp32. Only standard ONNX operators are written.
@@ -10,6 +11,7 @@ stay in fp32. Only standard ONNX operators are written.
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -18,7 +20,7 @@ from onnx import NodeProto, TensorProto
 from .graph import Floats, Graph, save
 from .passes import drop_unused
 from .products import embedding_tables, products, weight_of
-from .row_wise import INT8, Rows, Scheme, look_up_rows, multiply_rows, quantize_rows
+from .row_wise import INT8, Rows, Scheme, look_up_rows, multiply_rows, multiply_stored, quantize_rows
 
 
 def quantize_row_wise(source: Path, target: Path, scheme: Scheme) -> None:
@@ -30,7 +32,20 @@ def quantize_row_wise(source: Path, target: Path, scheme: Scheme) -> None:
         scheme: which weights are int8, and how they are rounded.
     """
     model = onnx.load(source)
-    _rewrite(model, scheme, with_products=True)
+    _rewrite(model, scheme, _replace_product)
+    save(model, target)
+
+
+def store_int8(source: Path, target: Path, scheme: Scheme) -> None:
+    """Write the form of a graph whose weights are stored as int8 and read as floats.
+
+    Args:
+        source: the fp32 graph.
+        target: where the other goes.
+        scheme: which weights are int8, and how they are rounded.
+    """
+    model = onnx.load(source)
+    _rewrite(model, scheme, _store_weight)
     save(model, target)
 
 
@@ -62,7 +77,7 @@ def quantize_per_channel(source: Path, target: Path, scheme: Scheme) -> None:
     finally:
         root.setLevel(level)
     model = onnx.load(target)
-    _rewrite(model, scheme, with_products=False)
+    _rewrite(model, scheme, None)
     save(model, target)
 
 
@@ -78,15 +93,18 @@ def quantized_weights(file: Path) -> dict[str, int]:
     }
 
 
-def _rewrite(model: onnx.ModelProto, scheme: Scheme, *, with_products: bool) -> None:
-    """Replace every look-up in an embedding table and, where asked, every product of an activation and a weight."""
+# (graph, node, weight, scheme, flat: whether it multiplies rows (T, K), what was prepared so far by activation)
+Replace = Callable[[Graph, NodeProto, Floats, Scheme, bool, dict[str, Rows]], None]
+
+
+def _rewrite(model: onnx.ModelProto, scheme: Scheme, replace: Replace | None) -> None:
+    """Replace every look-up in an embedding table and, where a function is given, every product of an activation and a weight."""
     ranks, tables = _ranks(model), embedding_tables(model.graph)
     graph, prepared = Graph.rewriting(model), dict[str, Rows]()
     for node in model.graph.node:
-        weight = weight_of(node, graph.constants) if with_products else None
-        if weight is not None and node.input[1] not in scheme.exact:
-            flat = ranks.get(node.input[0]) == 2
-            _replace_product(graph, node, weight, scheme, flat=flat, prepared=prepared)
+        weight = weight_of(node, graph.constants)
+        if replace and weight is not None and node.input[1] not in scheme.exact:
+            replace(graph, node, weight, scheme, ranks.get(node.input[0]) == 2, prepared)
         elif node.op_type == "Gather" and node.input[0] in tables:
             table, indices = node.input[:2]
             look_up_rows(graph, table, tables[table], indices, scheme=scheme, output=node.output[0])
@@ -96,8 +114,18 @@ def _rewrite(model: onnx.ModelProto, scheme: Scheme, *, with_products: bool) -> 
     drop_unused(model.graph)
 
 
+def _store_weight(
+    graph: Graph, node: NodeProto, weight: Floats, scheme: Scheme, flat: bool, prepared: dict[str, Rows]
+) -> None:
+    has_bias, output = node.op_type == "Gemm" and len(node.input) == 3, node.output[0]
+    x = Rows(node.input[0], "", "", 0)
+    product = multiply_stored(graph, x, node.input[1], weight, scheme=scheme, output=None if has_bias else output)
+    if has_bias:
+        graph.op("Add", product, node.input[2], output=output)
+
+
 def _replace_product(
-    graph: Graph, node: NodeProto, weight: Floats, scheme: Scheme, *, flat: bool, prepared: dict[str, Rows]
+    graph: Graph, node: NodeProto, weight: Floats, scheme: Scheme, flat: bool, prepared: dict[str, Rows]
 ) -> None:
     """Multiply in int8 on rows (T, K), and give the product the leading axes of x again."""
     (x, name), output = node.input[:2], node.output[0]

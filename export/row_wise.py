@@ -103,14 +103,28 @@ def multiply_rows(
     """Multiply rows (T, K) by a weight (K, N), in int8 unless the scheme keeps it exact."""
     if name in scheme.exact:
         return graph.op("MatMul", x.source, graph.constant(name, weight), output=output)
-    stored = scheme.stored.get(name) or round_to_nearest(weight)
-    columns = graph.constant(f"{name}{INT8}", stored.values)
-    scale = graph.constant(f"{name}_scale", stored.scale)
+    columns, scale = _store(graph, name, weight, scheme)
     sums = graph.op("MatMulInteger", x.values, columns, graph.scalar(np.uint8(x.zero_point)))
     by_column = graph.op("Mul", _one(graph), scale)
     return graph.op(
         "Mul", graph.op("Mul", graph.op("Cast", sums, to=TensorProto.FLOAT), by_column), x.scale, output=output
     )
+
+
+def multiply_stored(
+    graph: Graph, x: Rows, name: str, weight: Floats, *, scheme: Scheme = PLAIN, output: str | None = None
+) -> str:
+    """Multiply x (…, K) by a weight (K, N) that is stored as int8 and read as floats; in which arithmetic is the engine's affair."""
+    if name in scheme.exact:
+        return graph.op("MatMul", x.source, graph.constant(name, weight), output=output)
+    read = graph.op("DequantizeLinear", *_store(graph, name, weight, scheme), axis=1)
+    return graph.op("MatMul", x.source, read, output=output)
+
+
+def _store(graph: Graph, name: str, weight: Floats, scheme: Scheme) -> tuple[str, str]:
+    """Add a weight in int8 and the scales of its columns: the names of both."""
+    stored = scheme.stored.get(name) or round_to_nearest(weight)
+    return graph.constant(f"{name}{INT8}", stored.values), graph.constant(f"{name}_scale", stored.scale)
 
 
 def look_up_rows(

@@ -17,13 +17,13 @@ from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint
 
 from .calibrate import Moments, observe, round_columns
-from .encoder_graph import EXACT, row_wise, write_graph
+from .encoder_graph import EXACT, row_wise, stored_int8, write_graph
 from .encoder_weights import EncoderWeights, read_weights
 from .errors import TraceError
 from .graph import save
 from .passes import optimise
 from .products import products
-from .quantize import quantize_per_channel, quantize_row_wise, quantized_weights
+from .quantize import quantize_per_channel, quantize_row_wise, quantized_weights, store_int8
 from .row_wise import Scheme, Stored
 from .saturation import Saturation, emulate
 from .smooth import smooth
@@ -33,14 +33,21 @@ FILES = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
     "int8-channel": "onnx/model_int8_channel.onnx",
+    "int8-weights": "onnx/model_int8_weights.onnx",
     "fp16": "onnx/model_fp16.onnx",
     "bf16": "onnx/model.onnx",
 }
-ENGINES = {"bf16": "openvino"}  # what verifies a variant that onnxruntime on a CPU does not compute
+PRECISIONS = {"int8-channel": "int8"}  # of all others the precision is their name
+ENGINES = {
+    "bf16": "openvino",
+    "int8-weights": "openvino",
+}  # what verifies a variant that onnxruntime on a CPU does not compute
 QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
     "int8": quantize_row_wise,
     "int8-channel": quantize_per_channel,
+    "int8-weights": store_int8,
 }
+WRITERS = {"int8": row_wise, "int8-weights": stored_int8}  # of encoders whose weights are known by their roles
 
 
 class Drawn(NamedTuple):
@@ -126,10 +133,9 @@ class Quantizer(NamedTuple):
 
     def write(self, variant: str, target: Path, exact: frozenset[str]) -> dict[str, int]:
         """Write a variant with these weights in fp32; give the names and bytes of those in int8."""
-        stored = self.stored if variant == "int8" else {}
-        scheme = Scheme(exact, stored)
-        if variant == "int8" and self.weights is not None:
-            save(write_graph(self.weights, inputs=self.inputs, arithmetic=row_wise(scheme)), target)
+        scheme = Scheme(exact, self.stored if variant in WRITERS else {})
+        if variant in WRITERS and self.weights is not None:
+            save(write_graph(self.weights, inputs=self.inputs, arithmetic=WRITERS[variant](scheme)), target)
         else:
             QUANTIZERS[variant](self.fp32, target, scheme)
         return quantized_weights(target)

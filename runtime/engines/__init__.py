@@ -90,7 +90,9 @@ class EngineSpec(NamedTuple):
 ENGINES: dict[str, EngineSpec] = {
     "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8")),
     "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32", "fp16")),
-    "openvino": EngineSpec("openvino:open_openvino", "openvino:openvino_missing", ("bf16", "fp32"), "openvino:lacks"),
+    "openvino": EngineSpec(
+        "openvino:open_openvino", "openvino:openvino_missing", ("bf16", "int8-weights", "fp32"), "openvino:lacks"
+    ),
 }
 
 

@@ -240,3 +240,30 @@ def test_all_wrong_flags_are_told_together() -> None:
         match=r"(?s)--max-change must be above 0 and at most 1. Got 1.5 instead.*--max-length must be more than 2. Got 1",
     ):
         ExportConfig(max_change=1.5, max_length=1).validate()
+
+
+def test_variants_that_other_engines_compute_pass_the_same_gate(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runtime.engines.openvino.cpu_flags", lambda: frozenset({"avx512_bf16", "avx512_vnni"}))
+    bundle, run = tmp_path / "bundle", make_run("bert", "single-label")
+    names = ["fp32", "fp16", "bf16", "int8-weights"]
+    flags = ["--max-change=1", "--max-metric-drop=1", "--no-reuse"]
+    assert main([str(run), f"--output={bundle}", "--variants", *names, *flags]) == 0
+    manifest = runtime.load(bundle, variant="fp32").manifest
+    assert [manifest.variants[name].precision for name in names] == names
+    assert all(variant.passed for variant in manifest.variants.values())
+    assert manifest.variants["bf16"].file == manifest.variants["fp32"].file
+    half, whole = (bundle / "onnx" / name for name in ("model_fp16.onnx", "model.onnx"))
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    texts = ["my parcel never came", "refund me"]
+    exact = runtime.load(bundle, variant="fp32", engine="ort-cpu").predict(texts)
+    for ours, theirs in zip(runtime.load(bundle, variant="fp16", engine="ort-cpu").predict(texts), exact, strict=True):
+        np.testing.assert_allclose(ours.logits, theirs.logits, atol=2e-2)
+    capsys.readouterr()
+    monkeypatch.setattr("runtime.engines.openvino.cpu_flags", frozenset)
+    assert main([str(run), f"--output={tmp_path / 'b'}", "--variants", *names, *flags]) == 0
+    said = capsys.readouterr().err
+    assert "note: bf16 cannot be verified here: " in said
+    assert "note: int8-weights cannot be verified here: " in said
+    assert not runtime.load(tmp_path / "b", variant="fp32").manifest.variants["bf16"].passed
