@@ -21,20 +21,20 @@ import numpy as np
 import tyro
 
 from bench.machine import describe_machine
-from export.parity import compare_rows
-from export.speed import torch_logits_of_all
+from export.gate import Rows
+from export.reference import Reference
 from runtime import load
 from runtime.conll import read_sentences
 from runtime.problems import Problem
 from trainer.checkpoint import open_run
 
-Rows = Iterator[dict[str, Any]]
+RawRows = Iterator[dict[str, Any]]
 
 
 class Recipe(NamedTuple):
     """One data set: its rows by split, the trainer's flags, and how many seeds."""
 
-    splits: dict[str, Callable[[Path], Rows]]
+    splits: dict[str, Callable[[Path], RawRows]]
     flags: tuple[str, ...]
     seeds: int
 
@@ -91,15 +91,11 @@ def _is_complete(run: Path) -> bool:
 def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
     checkpoint = open_run(run)
     records = checkpoint.evaluation_records(str(test)) or []
-    model = checkpoint.load_model()
     encoded = checkpoint.encoder().encode([r.model_input for r in records])
-    expected = torch_logits_of_all(
-        model, encoded, inputs=checkpoint.graph_inputs(model), pad_token_id=int(model.config.pad_token_id)
-    )
-    figures = {"pytorch": compare_rows(expected, expected, checkpoint=checkpoint, records=records, encoded=encoded)}
+    rows = Rows(checkpoint, records, encoded, Reference.load(checkpoint).logits(encoded))
+    figures = {"pytorch": rows.compare(rows.expected)}
     for variant in ("fp32", "int8"):
-        actual = load(bundle, variant=variant, engine="ort-cpu").logits(encoded)
-        figures[variant] = compare_rows(expected, actual, checkpoint=checkpoint, records=records, encoded=encoded)
+        figures[variant] = rows.compare(load(bundle, variant=variant, engine="ort-cpu").logits(encoded))
     return {
         "rows": len(records),
         "metric": checkpoint.objective.best_metric,
@@ -114,16 +110,16 @@ def _python(module: str, *arguments: str) -> None:
     subprocess.run(command, check=True)
 
 
-def _write_rows(file: Path, rows: Rows) -> Path:
+def _write_rows(file: Path, rows: RawRows) -> Path:
     if not file.is_file():
         file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return file
 
 
-def _label_first(name: str, encoding: str = "utf-8") -> Callable[[Path], Rows]:
+def _label_first(name: str, encoding: str = "utf-8") -> Callable[[Path], RawRows]:
     """`label<space>text`, as SST-2 and TREC are published; of TREC's `COARSE:fine` the coarse label."""
 
-    def read(data: Path) -> Rows:
+    def read(data: Path) -> RawRows:
         for line in (data / name).read_text(encoding=encoding).split("\n"):
             if line.strip():
                 label, text = line.split(" ", 1)
@@ -132,8 +128,8 @@ def _label_first(name: str, encoding: str = "utf-8") -> Callable[[Path], Rows]:
     return read
 
 
-def _mrpc(name: str) -> Callable[[Path], Rows]:
-    def read(data: Path) -> Rows:
+def _mrpc(name: str) -> Callable[[Path], RawRows]:
+    def read(data: Path) -> RawRows:
         for line in (data / "mrpc" / name).read_text(encoding="utf-8-sig").split("\n")[1:]:
             if line.strip():
                 label, _, _, text, text_pair = line.rstrip("\r").split("\t")
@@ -142,8 +138,8 @@ def _mrpc(name: str) -> Callable[[Path], Rows]:
     return read
 
 
-def _stsb(name: str) -> Callable[[Path], Rows]:
-    def read(data: Path) -> Rows:
+def _stsb(name: str) -> Callable[[Path], RawRows]:
+    def read(data: Path) -> RawRows:
         with (data / "stsb" / name).open(encoding="utf-8", newline="") as stream:
             for text, text_pair, score in csv.reader(stream):
                 yield {"text": text, "text_pair": text_pair, "score": float(score)}
@@ -151,8 +147,8 @@ def _stsb(name: str) -> Callable[[Path], Rows]:
     return read
 
 
-def _goemotions(name: str, sample: int | None = None) -> Callable[[Path], Rows]:
-    def read(data: Path) -> Rows:
+def _goemotions(name: str, sample: int | None = None) -> Callable[[Path], RawRows]:
+    def read(data: Path) -> RawRows:
         folder = data / "goemotions"
         names = (folder / "labels.txt").read_text().split()
         with (folder / name).open(encoding="utf-8", newline="") as stream:
@@ -168,8 +164,8 @@ def _goemotions(name: str, sample: int | None = None) -> Callable[[Path], Rows]:
     return read
 
 
-def _wnut17(name: str) -> Callable[[Path], Rows]:
-    def read(data: Path) -> Rows:
+def _wnut17(name: str) -> Callable[[Path], RawRows]:
+    def read(data: Path) -> RawRows:
         problems: list[Problem] = []
         for sentence in read_sentences(data / "wnut17" / name, problems=problems):
             yield {"words": sentence.words, "tags": sentence.tags}

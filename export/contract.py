@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from runtime.bundle import Golden
 
 from .errors import ParityError
 from .parity import difference
+from .reference import Reference
 
 
 class Shape(NamedTuple):
@@ -34,16 +34,12 @@ def contract_shapes(max_length: int) -> list[Shape]:
     return shapes
 
 
-def check_contract(
-    file: Path, *, model: Any, inputs: tuple[str, ...], pad_token_id: int, max_length: int, limit: float
-) -> float:
+def check_contract(file: Path, *, reference: Reference, max_length: int, limit: float) -> float:
     """Compare an ONNX graph with PyTorch on random input of every shape.
 
     Args:
         file: the fp32 graph.
-        model: the PyTorch model, in evaluation mode.
-        inputs: names of the graph's inputs.
-        pad_token_id: stands where the mask is 0.
+        reference: the PyTorch model.
         max_length: the longest sequence.
         limit: see `difference`.
 
@@ -58,9 +54,8 @@ def check_contract(
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     generator, worst, failed = np.random.default_rng(0), 0.0, []
     for shape in contract_shapes(max_length):
-        feeds = _random_input(shape, model, inputs, pad_token_id, generator)
-        with torch.no_grad():
-            expected = model(**{name: torch.from_numpy(array) for name, array in feeds.items()}).logits.numpy()
+        feeds = _random_input(shape, reference, generator)
+        expected = reference.run(feeds)
         actual = session.run(["logits"], feeds)[0]
         if expected.shape != actual.shape:
             failed.append(f"{shape.batch}×{shape.sequence}: PyTorch gives {expected.shape}, ONNX gives {actual.shape}")
@@ -99,19 +94,20 @@ def check_token_ids(golden: Golden, *, tokenizer: Any, max_length: int) -> None:
 
 
 def _random_input(
-    shape: Shape, model: Any, inputs: tuple[str, ...], pad_token_id: int, generator: np.random.Generator
+    shape: Shape, reference: Reference, generator: np.random.Generator
 ) -> dict[str, npt.NDArray[np.int64]]:
     size = (shape.batch, shape.sequence)
     mask = MASKS[shape.mask](size, generator)
-    ids = generator.integers(0, model.config.vocab_size - 1, size)
-    ids[ids >= pad_token_id] += 1  # every id but padding
-    types = generator.integers(0, max(1, getattr(model.config, "type_vocab_size", 1) or 1), size)
+    config = reference.model.config
+    ids = generator.integers(0, config.vocab_size - 1, size)
+    ids[ids >= reference.pad_token_id] += 1  # every id but padding
+    types = generator.integers(0, max(1, getattr(config, "type_vocab_size", 1) or 1), size)
     feeds = {
-        "input_ids": np.where(mask, ids, pad_token_id),
+        "input_ids": np.where(mask, ids, reference.pad_token_id),
         "attention_mask": mask.astype(np.int64),
         "token_type_ids": types,
     }
-    return {name: feeds[name].astype(np.int64) for name in inputs}
+    return {name: feeds[name].astype(np.int64) for name in reference.inputs}
 
 
 def _no_mask(size: tuple[int, int], generator: np.random.Generator) -> npt.NDArray[np.bool_]:

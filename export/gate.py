@@ -11,7 +11,8 @@ from runtime.records import Record
 from trainer.checkpoint import Checkpoint
 
 from .config import ExportConfig
-from .parity import PARITY, Floats, RowFigures, compare_rows, difference
+from .parity import PARITY, RowFigures, compare_rows, difference
+from .reference import Floats
 from .restore import Restored, Trial, restore
 
 SENSITIVITY_ROWS = 128  # on which single weights are measured: their order matters, not the third digit

@@ -9,7 +9,7 @@ from runtime.bundle import Golden
 from runtime.encode import Encoder
 from trainer.checkpoint import Checkpoint
 
-from .parity import Floats, torch_logits
+from .reference import Floats, Reference
 
 TEXTS = (
     "ok",
@@ -23,9 +23,7 @@ TEXTS = (
 LONG = "This sentence is repeated until no model can read its end. " * 20
 
 
-def make_golden(
-    checkpoint: Checkpoint, *, model: Any, encoder: Encoder, inputs: tuple[str, ...], pad_token_id: int
-) -> tuple[Golden, list[Floats]]:
+def make_golden(checkpoint: Checkpoint, *, reference: Reference, encoder: Encoder) -> tuple[Golden, list[Floats]]:
     """Answer the fixed texts with PyTorch, one at a time.
 
     Returns:
@@ -34,10 +32,7 @@ def make_golden(
     singles = (*TEXTS, LONG.strip())
     texts = tuple(zip(singles, reversed(singles), strict=True)) if checkpoint.pair else singles
     encoded = encoder.encode(texts)
-    logits = [
-        torch_logits(model, encoded, np.array([index]), inputs=inputs, pad_token_id=pad_token_id)[0]
-        for index in range(len(texts))
-    ]
+    logits = [reference.logits_together(encoded, np.array([index]))[0] for index in range(len(texts))]
     bounds = encoded.batch.cu_seqlens
     input_ids = tuple(tuple(encoded.batch.input_ids[a:b].tolist()) for a, b in pairwise(bounds))
     return Golden(texts=texts, input_ids=input_ids, logits=tuple(_as_tuple(row.tolist()) for row in logits)), logits

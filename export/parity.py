@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from runtime.batching import pad
 from runtime.encode import Encoded
 from runtime.records import Record
 from trainer.checkpoint import Checkpoint
 
-Floats = npt.NDArray[np.float32]
+from .reference import Floats
+
 LEAST_LIKE, MOST_LIKE = 32, 512  # decisions by a like margin: a tenth of all, within these bounds
 GROUPS = 20  # of the jackknife
 STUDENT = 2.09  # two-sided 95 % of Student's t with GROUPS − 1 degrees of freedom
@@ -68,17 +67,6 @@ class RowFigures(NamedTuple):
 def difference(expected: Floats, actual: Floats) -> float:
     """Give the largest difference of two arrays of logits: absolute up to logits of size 1, relative above, as fp32 rounds."""
     return float(np.max(np.abs(expected - actual) / np.maximum(1, np.abs(expected)), initial=0.0))
-
-
-def torch_logits(
-    model: Any, encoded: Encoded, indices: npt.NDArray[np.intp], *, inputs: tuple[str, ...], pad_token_id: int
-) -> list[Floats]:
-    """Compute PyTorch's logits of some encoded texts as one right-padded batch: per text (C,), or (t, C)."""
-    batch = encoded.batch.take(indices)
-    feeds = pad(batch, inputs=inputs, pad_token_id=pad_token_id).feeds
-    with torch.no_grad():
-        logits = model(**{name: torch.from_numpy(array) for name, array in feeds.items()}).logits.numpy()
-    return [row[:length] if row.ndim == 2 else row for row, length in zip(logits, batch.lengths, strict=True)]
 
 
 def compare_rows(

@@ -7,19 +7,17 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.bundle import FORMAT, Manifest, Variant, sha256, stored_files, write_manifest, writing
-from runtime.encode import Encoded
+from runtime.bundle import FORMAT, Golden, Manifest, Variant, sha256, stored_files, write_manifest, writing
+from runtime.encode import Encoded, Encoder
 from runtime.engines import why_missing
 from runtime.errors import EngineUnavailable
 from runtime.machine import processor
-from runtime.manifest_fields import REQUIRED_FILES
-from runtime.model import Classifier, open_classifier
 from runtime.records import Record
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
@@ -29,23 +27,18 @@ from .config import ExportConfig
 from .contract import check_contract, check_token_ids
 from .encoder_weights import EncoderWeights
 from .errors import ParityError
-from .gate import Rows, fit_int8, gate_fp32, gate_reduced
+from .gate import Rows
 from .golden import make_golden
-from .graph import remove, size_of
-from .half import to_fp16
-from .parity import Floats
+from .graph import remove
+from .reference import Floats, Reference
 from .report import Line, Report, bundle_readme, versions
-from .restore import Restored
-from .saturation import Saturation
-from .sizes import size_by_layer
-from .speed import Speed, measure_classifier, measure_torch, torch_logits_of_all
+from .speed import measure_torch
 from .stages import Stages, program_digest
-from .variants import ENGINES, FILES, PRECISIONS, QUANTIZERS, Quantizer, draw, prepare_int8, weights_of
+from .variants import FILES, PRECISIONS, draw, weights_of
+from .verified import Workshop
 
-INVARIANCE_ROWS = 64  # answered alone and together
 KEPT = ".export"  # in the run's folder
 LOGITS = "pytorch.npy"
-GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
 
 
 def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
@@ -69,44 +62,20 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         say(f"note: {note}")
     records = checkpoint.evaluation_records(config.eval)
     with writing(config.target, overwrite=config.overwrite) as folder:
-        checkpoint.tokenizer.save_pretrained(
-            folder
-        )  # what it does after reading all of its files, not what one of them says
+        # What the tokenizer does after reading all of its files, not what one of them says.
+        checkpoint.tokenizer.save_pretrained(folder)
         shutil.copy(checkpoint.folder / "config.json", folder)
-        model = checkpoint.load_model()
-        inputs, pad_token_id = checkpoint.graph_inputs(model), int(model.config.pad_token_id)
-        feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
-        encoder = checkpoint.encoder(folder)
+        reference, encoder = Reference.load(checkpoint), checkpoint.encoder(folder)
 
-        stages = _stages(config, checkpoint, inputs, say)
-        drawn = stages.run("graph", make=partial(_draw, config, checkpoint, model, inputs, pad_token_id), into=folder)
+        stages = _stages(config, checkpoint, reference.inputs, say)
+        drawn = stages.run("graph", make=partial(_draw, config, checkpoint, reference), into=folder)
         say(
             f"{drawn['summary']}; agrees with PyTorch at every shape and mask: largest difference {drawn['contract']:.1e}"
         )
-        fp32 = folder / FILES["fp32"]
-
-        golden, golden_logits = make_golden(checkpoint, model=model, encoder=encoder, **feed)
+        golden, golden_logits = make_golden(checkpoint, reference=reference, encoder=encoder)
         check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
-        draft = Manifest(
-            format=FORMAT,
-            task=checkpoint.config.task,
-            labels=checkpoint.labels,
-            pair=checkpoint.pair,
-            max_length=checkpoint.max_length,
-            pad_token_id=pad_token_id,
-            thresholds=(0.5,) * len(checkpoint.labels) if TASKS[checkpoint.config.task].thresholds else None,
-            temperature=1.0,
-            variants={name: _variant(name, inputs) for name in config.variants},
-            files={},
-            made_by=versions(drawn["exporter"]),
-            golden=golden,
-        )
+        draft = _draft(config, checkpoint, reference, golden, made_by=versions(drawn["exporter"]))
 
-        encoded = encoder.encode([r.model_input for r in records]) if records else None
-        if encoded and encoded.truncated.any():
-            say(
-                f"note: {int(encoded.truncated.sum())} of {len(records or [])} evaluation rows are cut at {checkpoint.max_length} tokens"
-            )
         report = Report.begin(
             checkpoint,
             exporter=drawn["exporter"],
@@ -114,88 +83,59 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             contract=drawn["contract"],
             num_rows=len(records or []),
         )
-        rows, rows_digest = None, _digest(records, encoded)
-        if records and encoded:
-            told = stages.run(
-                "pytorch", rows_digest, make=partial(_ask_pytorch, model, encoded, inputs, pad_token_id), into=folder
-            )
+        rows, rows_digest = None, ""
+        if records:
+            encoded = _encode(records, encoder, checkpoint.max_length, say)
+            rows_digest = hashlib.sha256(repr(records).encode() + encoded.batch.input_ids.tobytes()).hexdigest()
+            stages.run("pytorch", rows_digest, make=partial(_ask_pytorch, reference, encoded), into=folder)
             rows = Rows(checkpoint, records, encoded, _take_logits(folder / LOGITS, encoded, checkpoint))
-            report.add(
-                Line("pytorch", rows.compare(rows.expected), Speed(**told["speed"]), _size_of(checkpoint.folder), {})
-            )
-        weights = weights_of(checkpoint, model) if drawn["exporter"] == "written" else None
-        quantizer = cache(
-            lambda: prepare_int8(fp32, weights if isinstance(weights, EncoderWeights) else None, texts=encoded, **feed)
+            speed = measure_torch(reference, encoded)
+            report.add(Line("pytorch", rows.compare(rows.expected), speed, _size_of(checkpoint.folder), {}))
+        weights = weights_of(checkpoint, reference) if drawn["exporter"] == "written" else None
+        workshop = Workshop(
+            config=config,
+            folder=folder,
+            draft=draft,
+            golden_logits=golden_logits,
+            weights=weights if isinstance(weights, EncoderWeights) else None,
+            rows=rows,
+            rows_digest=rows_digest,
+            stages=stages,
+            say=say,
         )
-
-        # Verify, through the runtime that will serve it
         variants: dict[str, Variant] = {}
         problems: list[str] = []
-        for name, variant in draft.variants.items():
-            restored = None
-            if name == "fp16":
-                to_fp16(fp32, folder / variant.file)
-            elif name in QUANTIZERS:
-                made = stages.run(
-                    name,
-                    rows_digest,
-                    [config.max_change, config.max_metric_drop, config.restore],
-                    make=partial(_make_int8, name, variant.file, draft, folder, quantizer, rows, config, say),
-                    into=folder,
-                )
-                report.saturation |= {key: Saturation(**found) for key, found in made["saturation"].items()}
-                restored = Restored.from_json(made["restored"]) if made["restored"] else None
-            try:
-                classifier = open_classifier(folder, draft, engine=ENGINES.get(name, "ort-cpu"), variant=name)
-            except EngineUnavailable as exc:
-                say(f"note: {name} cannot be verified here: {exc}")
-                report.add(Line(name, None, None, size_of(folder / variant.file), {}))
-                variants[name] = variant
-                continue
-            max_error = _golden_error(classifier, golden_logits)
-            if name == "fp32" and not max_error <= GOLDEN_LIMIT:
-                problems.append(
-                    f"fp32 differs from PyTorch by {max_error:.1e} on the golden texts; the limit is {GOLDEN_LIMIT:g}"
-                )
-            figures = None
-            if restored:
-                figures = restored.chosen.figures
-                problems += restored.chosen.problems
-            elif rows:
-                actual = classifier.logits(rows.encoded)
-                figures = rows.compare(actual)
-                problems += (
-                    gate_fp32(rows.expected, actual, config)
-                    if name == "fp32"
-                    else gate_reduced(name, figures, rows, config)
-                )
-            speed = measure_classifier(classifier, records) if records else None
-            file = folder / variant.file
-            report.add(Line(name, figures, speed, size_of(file), size_by_layer(file), restored))
-            variants[name] = replace(
-                variant,
-                batch_invariant=_is_batch_invariant(classifier, records or []),
-                max_error=max_error,
-                passed=name == "fp32" or rows is not None,
-            )
-        if not any(variant.file == FILES["fp32"] for variant in variants.values()):
-            remove(fp32)
+        for name in config.variants:
+            made = workshop.make(name)
+            report.add(made.line)
+            report.saturation |= made.saturation or {}
+            variants[name] = made.variant
+            problems += made.problems
         if problems:
             raise ParityError(
                 "\n  ".join(
                     ["the exported model does not agree with the trained one:", *problems, "Nothing was written."]
                 )
             )
-        unverified = [name for name, variant in variants.items() if not variant.passed]
-        if unverified:
+        if unverified := [name for name, variant in variants.items() if not variant.passed]:
             say(
                 f"note: without evaluation rows {', '.join(unverified)} is unverified: written, but used only when asked for by name. Verify with --eval."
             )
-
+        if not any(variant.file == FILES["fp32"] for variant in variants.values()):
+            remove(folder / FILES["fp32"])
         report.write(folder / "report.json")
         (folder / "README.md").write_text(bundle_readme(replace(draft, variants=variants), report), encoding="utf-8")
         write_manifest(folder, replace(draft, variants=variants, files=stored_files(folder)))
     return report
+
+
+def _open(config: ExportConfig) -> Checkpoint:
+    if config.task is None:
+        return open_run(config.run)
+    layout = TrainConfig(
+        task=config.task, max_length=config.max_length, text_pair_column="text_pair" if config.pair else None
+    )
+    return open_foreign(config.run, config=layout)
 
 
 def _stages(
@@ -209,89 +149,35 @@ def _stages(
     return Stages(checkpoint.folder / KEPT if config.reuse else None, base, say)
 
 
-def _draw(
-    config: ExportConfig,
-    checkpoint: Checkpoint,
-    model: Any,
-    inputs: tuple[str, ...],
-    pad_token_id: int,
-    folder: Path,
-) -> dict[str, Any]:
-    drawn = draw(checkpoint, model=model, inputs=inputs, exporter=config.exporter, folder=folder)
+def _draw(config: ExportConfig, checkpoint: Checkpoint, reference: Reference, folder: Path) -> dict[str, Any]:
+    drawn = draw(checkpoint, reference=reference, exporter=config.exporter, folder=folder)
     contract = check_contract(
         folder / FILES["fp32"],
-        model=model,
-        inputs=inputs,
-        pad_token_id=pad_token_id,
+        reference=reference,
         max_length=checkpoint.max_length,
         limit=config.max_fp32_difference,
     )
     return {**drawn._asdict(), "summary": drawn.summary, "contract": contract}
 
 
-def _ask_pytorch(
-    model: Any, encoded: Encoded, inputs: tuple[str, ...], pad_token_id: int, folder: Path
-) -> dict[str, Any]:
-    expected = torch_logits_of_all(model, encoded, inputs=inputs, pad_token_id=pad_token_id)
-    np.save(folder / LOGITS, np.concatenate(expected))
-    return {"speed": measure_torch(model, encoded, inputs=inputs, pad_token_id=pad_token_id)._asdict()}
-
-
-def _take_logits(file: Path, encoded: Encoded, checkpoint: Checkpoint) -> list[Floats]:
-    """Read PyTorch's logits, per text (C,) or (t, C), and remove the file: a bundle holds no answers to anybody's rows."""
-    stored = np.load(file)
-    file.unlink()
-    if TASKS[checkpoint.config.task].per_token:
-        return list(np.split(stored, encoded.batch.cu_seqlens[1:-1]))
-    return list(stored.reshape(len(encoded.batch.lengths), -1))
-
-
-def _make_int8(
-    name: str,
-    file: str,
-    draft: Manifest,
-    bundle: Path,
-    quantizer: Callable[[], Quantizer],
-    rows: Rows | None,
-    config: ExportConfig,
-    say: Callable[[str], None],
-    folder: Path,
-) -> dict[str, Any]:
-    """Write an int8 variant that passes the gate where there are rows, as it is where there are none."""
-    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    if folder != bundle:
-        for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
-            shutil.copy(bundle / stored, folder)
-    write = partial(quantizer().write, name, folder / file)
-    open_it = partial(open_classifier, folder, draft, engine=ENGINES.get(name, "ort-cpu"), variant=name)
-    restored = None
-    write(frozenset())
-    try:
-        open_it()
-    except EngineUnavailable:
-        rows = None  # the caller says why
-    if rows is not None:
-        restored = fit_int8(name, write, open_it, rows, config, say=say)
-    if folder != bundle:
-        for stored in REQUIRED_FILES:
-            (folder / stored).unlink()
-    saturation = {key: found._asdict() for key, found in quantizer().saturations().items()} if name == "int8" else {}
-    return {"restored": restored.as_json() if restored else None, "saturation": saturation}
-
-
-def _digest(records: Sequence[Record] | None, encoded: Encoded | None) -> str:
-    """Give the digest of the evaluation rows, with their labels."""
-    ids = encoded.batch.input_ids.tobytes() if encoded else b""
-    return hashlib.sha256(repr(records).encode() + ids).hexdigest()
-
-
-def _open(config: ExportConfig) -> Checkpoint:
-    if config.task is None:
-        return open_run(config.run)
-    layout = TrainConfig(
-        task=config.task, max_length=config.max_length, text_pair_column="text_pair" if config.pair else None
+def _draft(
+    config: ExportConfig, checkpoint: Checkpoint, reference: Reference, golden: Golden, *, made_by: dict[str, str]
+) -> Manifest:
+    """Say all that is known before a variant is made."""
+    return Manifest(
+        format=FORMAT,
+        task=checkpoint.config.task,
+        labels=checkpoint.labels,
+        pair=checkpoint.pair,
+        max_length=checkpoint.max_length,
+        pad_token_id=reference.pad_token_id,
+        thresholds=(0.5,) * len(checkpoint.labels) if TASKS[checkpoint.config.task].thresholds else None,
+        temperature=1.0,
+        variants={name: _variant(name, reference.inputs) for name in config.variants},
+        files={},
+        made_by=made_by,
+        golden=golden,
     )
-    return open_foreign(config.run, config=layout)
 
 
 def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
@@ -309,19 +195,25 @@ def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
     )
 
 
-def _golden_error(classifier: Classifier, expected: list[Floats]) -> float:
-    """Find the largest difference from PyTorch on the golden texts, answered one at a time as PyTorch did."""
-    texts = classifier.manifest.golden.texts
-    actual = [classifier.logits(classifier.encode([text]))[0] for text in texts]
-    return float(max(np.abs(e - a).max() for e, a in zip(expected, actual, strict=True)))
+def _encode(records: Sequence[Record], encoder: Encoder, max_length: int, say: Callable[[str], None]) -> Encoded:
+    encoded = encoder.encode([record.model_input for record in records])
+    if cut := int(encoded.truncated.sum()):
+        say(f"note: {cut} of {len(records)} evaluation rows are cut at {max_length} tokens")
+    return encoded
 
 
-def _is_batch_invariant(classifier: Classifier, records: Sequence[Record]) -> bool:
-    """Whether the fixed texts and some evaluation rows get the same logits, to the bit, alone and in a batch."""
-    texts = [*classifier.manifest.golden.texts, *(record.model_input for record in records[:INVARIANCE_ROWS])]
-    together = classifier.logits(classifier.encode(texts))
-    alone = [classifier.logits(classifier.encode([text]))[0] for text in texts]
-    return all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+def _ask_pytorch(reference: Reference, encoded: Encoded, folder: Path) -> dict[str, Any]:
+    np.save(folder / LOGITS, np.concatenate(reference.logits(encoded)))
+    return {}
+
+
+def _take_logits(file: Path, encoded: Encoded, checkpoint: Checkpoint) -> list[Floats]:
+    """Read PyTorch's logits, per text (C,) or (t, C), and remove the file: a bundle holds no answers to anybody's rows."""
+    stored = np.load(file)
+    file.unlink()
+    if TASKS[checkpoint.config.task].per_token:
+        return list(np.split(stored, encoded.batch.cu_seqlens[1:-1]))
+    return list(stored.reshape(len(encoded.batch.lengths), -1))
 
 
 def _size_of(folder: Path) -> int:

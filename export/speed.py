@@ -4,20 +4,19 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from runtime.batching import plan
 from runtime.encode import Encoded
 from runtime.model import Classifier
 from runtime.records import Record
 from runtime.threads import usable_threads
 
-from .parity import Floats, torch_logits
+from .reference import Reference
 
-MAX_TEXTS, REPEATS, LATENCY_TEXTS = 256, 3, 32
+MAX_TEXTS, REPEATS, LATENCY_TEXTS = 128, 3, 32
 
 
 class Speed(NamedTuple):
@@ -32,27 +31,15 @@ class Speed(NamedTuple):
     texts_per_s: float
 
 
-def torch_logits_of_all(model: Any, encoded: Encoded, *, inputs: tuple[str, ...], pad_token_id: int) -> list[Floats]:
-    """Compute PyTorch's logits of all texts, in batches of like length."""
-    results: list[Floats] = [np.empty(0, dtype=np.float32)] * len(encoded.batch.lengths)
-    for indices in plan(encoded.batch.lengths):
-        for index, row in zip(
-            indices, torch_logits(model, encoded, indices, inputs=inputs, pad_token_id=pad_token_id), strict=True
-        ):
-            results[index] = row
-    return results
-
-
-def measure_torch(model: Any, encoded: Encoded, *, inputs: tuple[str, ...], pad_token_id: int) -> Speed:
+def measure_torch(reference: Reference, encoded: Encoded) -> Speed:
     """Time PyTorch's forward passes on encoded texts (tokenising not counted, which favours it)."""
     torch.set_num_threads(usable_threads().number)
-    feed: dict[str, Any] = {"inputs": inputs, "pad_token_id": pad_token_id}
     few = np.arange(min(MAX_TEXTS, len(encoded.batch.lengths)))
     part = Encoded(encoded.batch.take(few), encoded.truncated[few], None)
     middle = np.array([int(np.argsort(part.batch.lengths)[len(few) // 2])])
     return Speed(
-        _median_s(lambda: torch_logits(model, part, middle, **feed), LATENCY_TEXTS) * 1e3,
-        len(few) / _median_s(lambda: torch_logits_of_all(model, part, **feed), REPEATS),
+        _median_s(lambda: reference.logits_together(part, middle), LATENCY_TEXTS) * 1e3,
+        len(few) / _median_s(lambda: reference.logits(part), REPEATS),
     )
 
 

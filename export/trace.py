@@ -18,15 +18,15 @@ from trainer.checkpoint import Checkpoint
 
 from .errors import TraceError
 from .graph import OPSET
+from .reference import Reference
 
 
-def trace(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporter: str, file: Path) -> str:
+def trace(checkpoint: Checkpoint, *, reference: Reference, exporter: str, file: Path) -> str:
     """Write a model's graph with named axes `batch` and `sequence`, inputs and output named as Optimum names them.
 
     Args:
         checkpoint: where the model came from.
-        model: the PyTorch model, in evaluation mode.
-        inputs: names of its inputs.
+        reference: its PyTorch model.
         exporter: "torch", "optimum", or "auto": torch, and Optimum where torch fails.
         file: where the graph is written.
 
@@ -39,19 +39,20 @@ def trace(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], export
     """
     if exporter in ("torch", "auto"):
         try:
-            _trace_with_torch(model, inputs, file)
+            _trace_with_torch(reference, file)
             return "torch"
         except Exception as exc:  # tracing fails in as many ways as there are models
             if exporter == "torch" or not _has_optimum():
                 reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
                 raise TraceError(
-                    f"torch cannot trace {type(model).__name__}: {reason}. Try --exporter optimum (pip install 'portabert[optimum]')."
+                    f"torch cannot trace {type(reference.model).__name__}: {reason}. Try --exporter optimum (pip install 'portabert[optimum]')."
                 ) from exc
-    _trace_with_optimum(checkpoint, inputs, file)
+    _trace_with_optimum(checkpoint, reference.inputs, file)
     return "optimum"
 
 
-def _trace_with_torch(model: Any, inputs: tuple[str, ...], file: Path) -> None:
+def _trace_with_torch(reference: Reference, file: Path) -> None:
+    model, inputs = reference.model, reference.inputs
     wrapped = _Logits(model, inputs).eval()
     example = tuple(torch.ones(2, 9, dtype=torch.int64) for _ in inputs)
     for position, name in enumerate(inputs):

@@ -8,7 +8,7 @@ int8-channel is always onnxruntime's own quantisation of fp32, fp16 a conversion
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import onnx
 
@@ -24,6 +24,7 @@ from .graph import save
 from .passes import optimise
 from .products import products
 from .quantize import quantize_per_channel, quantize_row_wise, quantized_weights, store_int8
+from .reference import Reference
 from .row_wise import Scheme, Stored
 from .saturation import Saturation, emulate
 from .smooth import smooth
@@ -72,13 +73,12 @@ class Drawn(NamedTuple):
         )
 
 
-def draw(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporter: str, folder: Path) -> Drawn:
+def draw(checkpoint: Checkpoint, *, reference: Reference, exporter: str, folder: Path) -> Drawn:
     """Make the fp32 graph.
 
     Args:
         checkpoint: where the model came from.
-        model: the PyTorch model, in evaluation mode.
-        inputs: names of its inputs.
+        reference: its PyTorch model.
         exporter: "written", "torch", "optimum", or "auto": the first of them that can.
         folder: the bundle's.
 
@@ -89,21 +89,21 @@ def draw(checkpoint: Checkpoint, *, model: Any, inputs: tuple[str, ...], exporte
     file = folder / FILES["fp32"]
     file.parent.mkdir(exist_ok=True)
     if exporter in ("auto", "written"):
-        weights = weights_of(checkpoint, model)
+        weights = weights_of(checkpoint, reference)
         if isinstance(weights, EncoderWeights):
-            graph = write_graph(weights, inputs=inputs, arithmetic=EXACT)
+            graph = write_graph(weights, inputs=reference.inputs, arithmetic=EXACT)
             save(graph, file)
             return Drawn("written", {"written": len(graph.graph.node)})
         if exporter == "written":
             raise TraceError(f"--exporter written, but {weights}. Leave the flag out, and the model is traced.")
-    used = trace(checkpoint, model=model, inputs=inputs, exporter=exporter, file=file)
+    used = trace(checkpoint, reference=reference, exporter=exporter, file=file)
     return Drawn(used, optimise(file))
 
 
-def weights_of(checkpoint: Checkpoint, model: Any) -> EncoderWeights | str:
+def weights_of(checkpoint: Checkpoint, reference: Reference) -> EncoderWeights | str:
     """Read a model's weights by their roles, or say why it has none such."""
     per_token = TASKS[checkpoint.config.task].per_token
-    return read_weights(model, per_token=per_token, max_length=checkpoint.max_length)
+    return read_weights(reference.model, per_token=per_token, max_length=checkpoint.max_length)
 
 
 class Quantizer(NamedTuple):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import runtime
 from export.contract import check_contract
+from export.reference import Reference
 from trainer.checkpoint import open_run
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2", "xlm-roberta", "modernbert", "gpt2")
@@ -65,12 +66,9 @@ def test_int8_keeps_the_contract_at_every_shape_and_mask(
 ) -> None:
     """The quantised file itself beside PyTorch on the same mask; random weights, so the tolerance is wide and a wrong mask is far outside it."""
     bundle, checkpoint = make_bundle(family, shape), open_run(make_run(family, shape))
-    model = checkpoint.load_model()
     check_contract(
         bundle / "onnx" / "model_quantized.onnx",
-        model=model,
-        inputs=checkpoint.graph_inputs(model),
-        pad_token_id=model.config.pad_token_id,
+        reference=Reference.load(checkpoint),
         max_length=checkpoint.max_length,
         limit=0.25,
     )

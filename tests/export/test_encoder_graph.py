@@ -18,6 +18,7 @@ from export.contract import check_contract
 from export.encoder_graph import ACTIVATIONS, EXACT, Arithmetic, row_wise, write_graph
 from export.encoder_weights import FAMILIES, FUNCTIONS, EncoderWeights, read_weights
 from export.graph import Graph
+from export.reference import Reference
 from export.row_wise import BOUNDED, quantize_rows
 from trainer.checkpoint import open_run
 
@@ -69,8 +70,8 @@ def test_camembert_is_a_roberta(tmp_path: Path) -> None:
     model = transformers.CamembertForSequenceClassification(config).eval()
     inputs = ("input_ids", "attention_mask")
     onnx.save(write_graph(read(model), inputs=inputs, arithmetic=EXACT), tmp_path / "model.onnx")
-    shape = {"pad_token_id": config.pad_token_id, "max_length": 64, "limit": 1e-4}
-    assert check_contract(tmp_path / "model.onnx", model=model, inputs=inputs, **shape) < 1e-4
+    reference = Reference(model, inputs, config.pad_token_id)
+    assert check_contract(tmp_path / "model.onnx", reference=reference, max_length=64, limit=1e-4) < 1e-4
 
 
 def test_to_write_what_cannot_be_written_is_an_error(

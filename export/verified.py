@@ -1,0 +1,183 @@
+"""One variant: made, held against the gate, and measured, through the runtime that will serve it."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.bundle import Manifest, Variant
+from runtime.errors import EngineUnavailable
+from runtime.manifest_fields import REQUIRED_FILES
+from runtime.model import Classifier, open_classifier
+from runtime.records import Record
+
+from .config import ExportConfig
+from .encoder_weights import EncoderWeights
+from .gate import Rows, fit_int8, gate_fp32, gate_reduced
+from .graph import size_of
+from .half import to_fp16
+from .reference import Floats
+from .report import Line
+from .restore import Restored
+from .saturation import Saturation
+from .sizes import size_by_layer
+from .speed import measure_classifier
+from .stages import Stages
+from .variants import ENGINES, FILES, QUANTIZERS, Quantizer, prepare_int8
+
+INVARIANCE_ROWS = 64  # answered alone and together
+GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
+
+
+class Made(NamedTuple):
+    """A variant whose file lies in the bundle.
+
+    Attributes:
+        variant: what the manifest says of it.
+        line: what the report says.
+        problems: what is over the limits.
+        saturation: of its products on a CPU without VNNI, where they were observed.
+    """
+
+    variant: Variant
+    line: Line
+    problems: tuple[str, ...] = ()
+    saturation: dict[str, Saturation] | None = None
+
+
+@dataclass(kw_only=True)
+class Workshop:
+    """All that variants are made from, and verified with.
+
+    Attributes:
+        config: every flag.
+        folder: the bundle in the making; its fp32 file is there.
+        draft: its manifest so far.
+        golden_logits: PyTorch's, of the golden texts.
+        weights: of an encoder that is written; None of one that was traced.
+        rows: the evaluation rows; None where there are none.
+        rows_digest: of them.
+        stages: what earlier exports made.
+        say: where lines for people go.
+    """
+
+    config: ExportConfig
+    folder: Path
+    draft: Manifest
+    golden_logits: Sequence[Floats]
+    weights: EncoderWeights | None
+    rows: Rows | None
+    rows_digest: str
+    stages: Stages
+    say: Callable[[str], None]
+
+    def make(self, name: str) -> Made:
+        """Make a variant; one that this machine cannot compute in is made all the same, and unverified."""
+        variant = self.draft.variants[name]
+        restored, saturation = None, None
+        if name == "fp16":
+            to_fp16(self.folder / FILES["fp32"], self.folder / variant.file)
+        elif name in QUANTIZERS:
+            limits = [self.config.max_change, self.config.max_metric_drop, self.config.restore]
+            made = self.stages.run(
+                name, self.rows_digest, limits, make=partial(self._make_int8, name), into=self.folder
+            )
+            restored = Restored.from_json(made["restored"]) if made["restored"] else None
+            saturation = {key: Saturation(**found) for key, found in made["saturation"].items()}
+        try:
+            classifier = self._open(name, self.folder)
+        except EngineUnavailable as exc:
+            self.say(f"note: {name} cannot be verified here: {exc}")
+            return Made(variant, Line(name, None, None, size_of(self.folder / variant.file), {}), (), saturation)
+        return self._verify(name, classifier, restored)._replace(saturation=saturation)
+
+    def _make_int8(self, name: str, folder: Path) -> dict[str, Any]:
+        """Write an int8 variant that passes the gate where there are rows, as it is where there are none."""
+        file = folder / FILES[name]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if folder != self.folder:
+            for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
+                shutil.copy(self.folder / stored, folder)
+        write, open_it = partial(self._quantizer.write, name, file), partial(self._open, name, folder)
+        write(frozenset())
+        restored = None
+        if self.rows is not None and _opens(open_it):
+            restored = fit_int8(name, write, open_it, self.rows, self.config, say=self.say)
+        if folder != self.folder:
+            for stored in REQUIRED_FILES:
+                (folder / stored).unlink()
+        saturations = self._quantizer.saturations() if name == "int8" else {}
+        return {
+            "restored": restored.as_json() if restored else None,
+            "saturation": {key: found._asdict() for key, found in saturations.items()},
+        }
+
+    def _verify(self, name: str, classifier: Classifier, restored: Restored | None) -> Made:
+        variant, exact, rows = self.draft.variants[name], name == "fp32", self.rows
+        problems, figures = [], None
+        max_error = _golden_error(classifier, self.golden_logits)
+        if exact and not max_error <= GOLDEN_LIMIT:
+            problems.append(
+                f"fp32 differs from PyTorch by {max_error:.1e} on the golden texts; the limit is {GOLDEN_LIMIT:g}"
+            )
+        if restored:
+            figures = restored.chosen.figures
+            problems += restored.chosen.problems
+        elif rows:
+            actual = classifier.logits(rows.encoded)
+            figures = rows.compare(actual)
+            problems += (
+                gate_fp32(rows.expected, actual, self.config)
+                if exact
+                else gate_reduced(name, figures, rows, self.config)
+            )
+        records, file = rows.records if rows else [], self.folder / variant.file
+        speed = measure_classifier(classifier, records) if records else None
+        verified = replace(
+            variant,
+            batch_invariant=_is_batch_invariant(classifier, records),
+            max_error=max_error,
+            passed=exact or rows is not None,
+        )
+        return Made(verified, Line(name, figures, speed, size_of(file), size_by_layer(file), restored), tuple(problems))
+
+    def _open(self, name: str, folder: Path) -> Classifier:
+        return open_classifier(folder, self.draft, engine=ENGINES.get(name, "ort-cpu"), variant=name)
+
+    @cached_property
+    def _quantizer(self) -> Quantizer:
+        draft = self.draft
+        return prepare_int8(
+            self.folder / FILES["fp32"],
+            self.weights,
+            texts=self.rows.encoded if self.rows else None,
+            inputs=draft.variants[self.config.variants[0]].inputs,
+            pad_token_id=draft.pad_token_id,
+        )
+
+
+def _opens(open_it: Callable[[], Classifier]) -> bool:
+    try:
+        open_it()
+    except EngineUnavailable:  # said where the variant is verified
+        return False
+    return True
+
+
+def _golden_error(classifier: Classifier, expected: Sequence[Floats]) -> float:
+    """Find the largest difference from PyTorch on the golden texts, answered one at a time as PyTorch did."""
+    texts = classifier.manifest.golden.texts
+    actual = [classifier.logits(classifier.encode([text]))[0] for text in texts]
+    return float(max(np.abs(e - a).max() for e, a in zip(expected, actual, strict=True)))
+
+
+def _is_batch_invariant(classifier: Classifier, records: Sequence[Record]) -> bool:
+    """Whether the fixed texts and some evaluation rows get the same logits, to the bit, alone and in a batch."""
+    texts = [*classifier.manifest.golden.texts, *(record.model_input for record in records[:INVARIANCE_ROWS])]
+    together = classifier.logits(classifier.encode(texts))
+    alone = [classifier.logits(classifier.encode([text]))[0] for text in texts]
+    return all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
