@@ -181,14 +181,12 @@ def _draft(
 
 
 def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
-    precision = PRECISIONS.get(name, name)
     return Variant(
         file=FILES[name],
-        precision=precision,
+        precision=PRECISIONS.get(name, name),
         inputs=inputs,
-        # CPUs without VNNI saturate pairs of 8-bit products in 16 bits; with this onnxruntime takes another way there, and no other elsewhere (docs/LOG.md).
-        session_options={"session.x64quantprecision": "1"} if precision == "int8" else {},
-        disabled_optimizers=("SkipLayerNormFusion",),  # its CPU kernel is slower than what it fuses (docs/LOG.md),
+        session_options={},
+        disabled_optimizers=("SkipLayerNormFusion",),  # its CPU kernel is slower than what it fuses (docs/LOG.md)
         batch_invariant=False,
         max_error=0.0,
         passed=False,

@@ -1,7 +1,7 @@
 """What would a CPU without VNNI make of an int8 product?
 
-Its instruction multiplies two pairs of uint8 and int8 and adds them in 16 bits, and a sum beyond ±32,767 sticks there. onnxruntime avoids it where it is asked to
-(`session.x64quantprecision`, which every int8 variant of a bundle asks for); an engine that does not know the option would answer with these errors.
+Its instruction multiplies two pairs of uint8 and int8 and adds them in 16 bits, and a sum beyond ±32,767 sticks there. Our engine on onnxruntime sees that and takes an exact way
+(runtime/engines/exactness.py); a program that opens the file without `session.x64quantprecision` would answer with these errors.
 """
 
 from typing import NamedTuple

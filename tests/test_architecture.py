@@ -34,6 +34,7 @@ MORE = {
     "runtime/score.py": (set[str](), {"pyarrow"}),
     "runtime/tables.py": (set[str](), {"pyarrow"}),
     "runtime/engines/ort.py": (set[str](), {"onnxruntime"}),
+    "runtime/engines/exactness.py": (set[str](), {"onnxruntime"}),
     "runtime/engines/openvino.py": (set[str](), {"openvino"}),
 }
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tyro", "pyarrow", "tqdm")

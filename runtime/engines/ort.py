@@ -3,7 +3,7 @@
 On the CPU there are two sessions, with the same answers to the bit: one with a stream's threads, and one with all threads, opened where it may pay (lanes.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError, EngineUnavailable
 from . import Settings
+from .exactness import EXACT, saturates
 from .lanes import Lanes, describe_threads
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -28,11 +29,12 @@ def open_cpu(path: Path, *, variant: Variant, pad_token_id: int, settings: Setti
         BundleError: onnxruntime refuses the file.
     """
     streams = settings.streams or settings.threads
+    exact = EXACT if variant.precision == "int8" and saturates() else {}
     return OrtEngine(
-        partial(_session, path, CPU, variant, settings.spinning),
+        partial(_session, path, CPU, variant, settings.spinning, exact),
         variant,
         pad_token_id,
-        f"CPU, {describe_threads(settings.threads, streams)}",
+        f"CPU, {describe_threads(settings.threads, streams)}{', 8-bit products the slower way: no VNNI' if exact else ''}",
         threads=settings.threads,
         streams=streams,
         batch_invariant=variant.batch_invariant,
@@ -46,7 +48,7 @@ def open_cuda(path: Path, *, variant: Variant, pad_token_id: int, settings: Sett
         BundleError: onnxruntime refuses the file.
         EngineUnavailable: there is no GPU, or its libraries do not load; onnxruntime alone would fall back to the CPU without a word.
     """
-    session = _session(path, CUDA, variant, None, settings.threads)
+    session = _session(path, CUDA, variant, None, {}, settings.threads)
     if CUDA not in session.get_providers():
         raise EngineUnavailable(
             "onnxruntime could not start CUDA (no GPU, or its driver, CUDA or cuDNN libraries are missing); see onnxruntime's own lines above. "
@@ -130,14 +132,16 @@ class OrtEngine:
         return logits[padded.mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
 
 
-def _session(path: Path, provider: str, variant: Variant, spinning: bool | None, threads: int) -> Any:
+def _session(
+    path: Path, provider: str, variant: Variant, spinning: bool | None, exact: Mapping[str, str], threads: int
+) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: its warnings speak of internals no user can act on
-    entries = dict(variant.session_options)
+    entries = {**exact, **variant.session_options}
     if spinning is not None:
         entries["session.intra_op.allow_spinning"] = str(int(spinning))
     for key, value in entries.items():

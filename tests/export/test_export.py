@@ -211,13 +211,6 @@ def test_the_int8_graph_uses_standard_operators_alone_and_int8_weights(make_bund
     assert float_tables == []
 
 
-def test_int8_products_are_exact_on_cpus_without_vnni_too(make_bundle: Make) -> None:
-    """That the option does so was seen on an emulated CPU (docs/LOG.md); here, that it is asked for."""
-    variants = runtime.load(make_bundle("bert", "single-label")).manifest.variants
-    assert variants["int8"].session_options == {"session.x64quantprecision": "1"}
-    assert variants["fp32"].session_options == {}
-
-
 def test_the_graph_has_named_axes_and_optimums_names(make_bundle: Make) -> None:
     graph = onnx.load(make_bundle("bert", "token") / "onnx" / "model.onnx").graph
     axes = {
