@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from .engines import ENGINES
 from .entrant import Entrant
 from .profile import Choice
 from .profile_fields import LARGEST_BATCH
@@ -40,6 +41,8 @@ def _streams(best: Entrant, usable: int) -> list[Choice]:
 
 
 def _spinning(best: Entrant, usable: int) -> list[Choice]:
+    if not ENGINES[best.choice.engine].spins:
+        return []
     return [replace(best.choice, spinning=False if best.choice.spinning is None else None)]
 
 

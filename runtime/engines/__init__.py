@@ -78,20 +78,26 @@ class EngineSpec(NamedTuple):
         missing: () -> str | None: why the engine cannot run here, with what to install.
         precisions: those it computes in, best first. A variant of another precision is refused, never converted.
         lacks: (precision) -> str | None: why this CPU does not compute in one of them; None where every CPU does.
+        spins: whether `Settings.spinning` can be chosen.
     """
 
     opener: str
     missing: str
     precisions: tuple[str, ...]
     lacks: str | None = None
+    spins: bool = True
 
 
 # In the order in which `auto` tries them.
 ENGINES: dict[str, EngineSpec] = {
-    "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8")),
+    "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8"), spins=False),
     "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32", "fp16")),
     "openvino": EngineSpec(
-        "openvino:open_openvino", "openvino:openvino_missing", ("bf16", "int8-weights", "fp32"), "openvino:lacks"
+        "openvino:open_openvino",
+        "openvino:openvino_missing",
+        ("bf16", "int8-weights", "fp32"),
+        "openvino:lacks",
+        spins=False,
     ),
 }
 
@@ -117,7 +123,7 @@ def open_engine(name: str, *, path: Path, manifest: Manifest, variant: str, sett
 
     Raises:
         InputError: no such engine or variant, or settings out of range.
-        EngineUnavailable: the engine cannot run here, or does not compute in the variant's precision.
+        EngineUnavailable: the engine cannot run here, does not compute in the variant's precision, or lacks a setting.
         BundleError: the model file is refused.
     """
     if name not in ("auto", *ENGINES):
@@ -179,6 +185,8 @@ def _open(name: str, path: Path, manifest: Manifest, variant: str, settings: Set
         raise EngineUnavailable(
             f"it computes in {' or '.join(precisions)}, and variant {variant!r} is {chosen.precision}. Choose another variant or engine"
         )
+    if settings.spinning is not None and not ENGINES[name].spins:
+        raise EngineUnavailable(f"it has no setting for spinning; leave it out. Got spinning={settings.spinning}")
     if lacking := _why_lacking(name, chosen.precision):
         raise EngineUnavailable(f"{lacking}. Choose another variant or engine")
     return opener(path / chosen.file, variant=chosen, pad_token_id=manifest.pad_token_id, settings=settings)

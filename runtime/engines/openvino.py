@@ -68,10 +68,6 @@ def open_openvino(path: Path, *, variant: Variant, pad_token_id: int, settings: 
         EngineUnavailable: OpenVINO is installed and does not load.
         InputError: settings it cannot follow.
     """
-    if settings.spinning is not None:
-        raise InputError(
-            f"engine 'openvino' has no setting for spinning; leave it out. Got spinning={settings.spinning} instead."
-        )
     openvino = _import_openvino()
     core, threads = openvino.Core(), settings.threads
     with _refused(path):

@@ -15,8 +15,9 @@ import pytest
 from runtime import candidates, host
 from runtime.bundle import Manifest, Variant, read
 from runtime.engines import ENGINES
-from runtime.entrant import SCORES, Options, Pass
+from runtime.entrant import SCORES, Entrant, Options, Pass
 from runtime.errors import EngineUnavailable, InputError
+from runtime.knobs import neighbours
 from runtime.measure import Facts
 from runtime.model import open_head
 from runtime.profile import Choice, Profile, write
@@ -366,11 +367,18 @@ def test_noise_alone_seldom_moves_anything(bench: Bench) -> None:
             flips={"int8-channel": 10},
             random=Random(seed),
         )
-        assert bench.tune(machine, seconds=120.0).winner == _default(bench)
+        assert bench.tune(machine, seconds=120.0).winner == _default()
 
 
-def _default(bench: Bench) -> Choice:
+def _default() -> Choice:
     return Choice(engine="ort-cpu", variant="int8", threads=THREADS, streams=None, spinning=None, max_batch_tokens=512)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_only_knobs_that_an_engine_has_are_turned(engine: str) -> None:
+    best = Entrant(choice=replace(_default(), engine=engine))
+    turned = [choice.spinning for choice in neighbours(best, goal="both", usable=THREADS)]
+    assert (False in turned) == ENGINES[engine].spins
 
 
 def test_the_second_of_the_comparison_may_win_after_its_climb(bench: Bench) -> None:
