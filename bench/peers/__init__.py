@@ -45,6 +45,7 @@ PORTABERT: dict[str, Peer] = {
     "portabert int8": _portabert("int8", "int8"),
     "portabert int8-channel": _portabert("int8-channel", "int8"),
     "portabert openvino bf16": _portabert("bf16", "bf16", engine="openvino", package="openvino"),
+    "portabert openvino int8-weights": _portabert("int8-weights", "int8", engine="openvino", package="openvino"),
     "portabert tuned": Peer(
         portabert.open_tuned, portabert.TUNED, "int8", (*portabert.PACKAGES, "onnxruntime", "openvino")
     ),

@@ -35,7 +35,10 @@ def test_no_two_ways_of_one_table_have_the_same_settings() -> None:
 
 def test_all_tables_have_portabert_and_the_references() -> None:
     for rows in (THROUGHPUT, LATENCY, ACCURACY):
-        assert {f"portabert {form}" for form in ("fp32", "int8", "int8-channel", "openvino bf16", "tuned")} <= set(rows)
+        assert {
+            f"portabert {form}"
+            for form in ("fp32", "int8", "int8-channel", "openvino bf16", "openvino int8-weights", "tuned")
+        } <= set(rows)
     assert accuracy.REFERENCE in ACCURACY
     assert all(peer.max_texts is None for peer in (*ACCURACY.values(), *LATENCY.values()))
 
