@@ -169,6 +169,8 @@ def _labels(points: Sequence[_Point], winner: Choice, *, rules: Sequence[float])
         places = list(_places(point, len(point.label) * CHARACTER))
         place = min(places, key=lambda place: sum(place.box.overlap(other) for other in taken) + _outside(place.box))
         taken.append(place.box)
+        if not place.box.top < point.y < place.box.bottom:  # not beside its point: say whose it is
+            parts.append(_leader(point, place.box, ORANGE if chosen else BLUE))
         more = f'text-anchor="{place.anchor}"' + (f' fill="{ORANGE}" font-weight="600"' if chosen else "")
         parts.append(_text(place.x, place.box.bottom - 4, point.label, more=more))
     return parts
@@ -200,8 +202,19 @@ def _outside(box: _Box) -> float:
     return 10 * ((box.right - box.left) * (box.bottom - box.top) - box.overlap(frame))
 
 
+def _leader(point: _Point, box: _Box, colour: str) -> str:
+    """Join a point and the nearest edge of its label."""
+    x = min(max(point.x, box.left), box.right)
+    y = box.top if box.top > point.y else box.bottom
+    return _line(point.x, point.y, x, y, colour)
+
+
 def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{FAINT}"/>'
+    return _line(x1, y1, x2, y2, FAINT)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
 
 
 def _text(x: float, y: float, text: str, *, more: str = "") -> str:
