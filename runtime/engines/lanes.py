@@ -6,7 +6,7 @@ one batch       by a model in which all threads share every product, or by one l
 """
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
@@ -65,41 +65,58 @@ class Lanes:
 
 
 class Rivals:
-    """Which way answers a batch alone the fastest: for each size (a power of two of tokens) both are tried, and again after a while.
+    """Which way answers a batch alone the fastest, for each size (a power of two of tokens).
 
-    One after the other, not in turn: threads that wait for their next batch fall asleep while the others compute.
+    The way in use is timed all along, and the other one is tried now and then: often at first, more and more seldom while the verdict stays the same. For a machine
+    may give a second thread to one text and, a minute later, half of one (docs/LOG.md). Tried one after the other, not in turn: threads that wait for their next
+    batch fall asleep while the others compute.
     """
 
-    TRIALS, KEPT_FOR = 5, 300  # batches
+    TRIALS, SOON, SELDOM = 5, 20, 320  # batches
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._lock = Lock()
-        self._seconds: dict[tuple[int, bool], list[float]] = defaultdict(list)  # a token, by size and whether shared
-        self._decided: dict[int, tuple[bool, int]] = {}  # by size: the better one, and for how many batches more
+        self._contests: dict[int, _Contest] = defaultdict(_Contest)  # by size
 
     def prefer_shared(self, num_tokens: int) -> bool:
         """Say whether all threads should share the next batch of a size."""
-        size = num_tokens.bit_length()
         with self._lock:
-            shared, left = self._decided.get(size, (False, 0))
-            if left:
-                self._decided[size] = (shared, left - 1)
-                return shared
-            self._decided.pop(size, None)
-            return len(self._seconds[size, False]) >= self.TRIALS
+            return self._contests[num_tokens.bit_length()].shared
 
     def note(self, num_tokens: int, seconds: float, *, shared: bool) -> None:
         """Take the time of a batch and the way it was computed."""
-        size = num_tokens.bit_length()
         with self._lock:
-            if size in self._decided:
-                return
-            self._seconds[size, shared].append(seconds / num_tokens)
-            alone, together = (self._seconds[size, way] for way in (False, True))
-            if min(len(alone), len(together)) >= self.TRIALS:
-                self._decided[size] = (median(together) < median(alone), self.KEPT_FOR)
-                del self._seconds[size, False], self._seconds[size, True]
+            self._contests[num_tokens.bit_length()].note(seconds / num_tokens, shared=shared)
+
+
+class _Contest:
+    """The two ways at one size."""
+
+    def __init__(self) -> None:
+        self.shared = False  # the way in use
+        self._trying, self._left, self._kept_for = (
+            False,
+            Rivals.TRIALS,
+            Rivals.SOON // 2,
+        )  # doubled by the first verdict
+        self._seconds = {way: deque[float](maxlen=Rivals.TRIALS) for way in (False, True)}  # a token, of the latest
+
+    def note(self, seconds: float, *, shared: bool) -> None:
+        self._seconds[shared].append(seconds)
+        if shared != self.shared:  # begun before the way was changed
+            return
+        self._left -= 1
+        if self._left:
+            return
+        if not self._trying:
+            self._trying, self.shared, self._left = True, not self.shared, Rivals.TRIALS
+            self._seconds[self.shared].clear()
+            return
+        best = min((False, True), key=lambda way: median(self._seconds[way]))
+        stays = best != self.shared
+        self._kept_for = min(2 * self._kept_for, Rivals.SELDOM) if stays else Rivals.SOON
+        self._trying, self.shared, self._left = False, best, self._kept_for
 
 
 def describe_threads(threads: int, streams: int) -> str:
