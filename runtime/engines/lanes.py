@@ -95,11 +95,8 @@ class _Contest:
 
     def __init__(self) -> None:
         self.shared = False  # the way in use
-        self._trying, self._left, self._kept_for = (
-            False,
-            Rivals.TRIALS,
-            Rivals.SOON // 2,
-        )  # doubled by the first verdict
+        self._trying, self._left = False, Rivals.TRIALS
+        self._kept_for = Rivals.SOON // 2  # doubled by the first verdict
         self._seconds = {way: deque[float](maxlen=Rivals.TRIALS) for way in (False, True)}  # a token, of the latest
 
     def note(self, seconds: float, *, shared: bool) -> None:
