@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import accuracy, cold_start, export_time, latency, make_model, plot, roofline, shapes, size, throughput
+from bench import accuracy, cold_start, export_time, gpu, latency, make_model, plot, roofline, shapes, size, throughput
 from bench.closure import closure
 from export.__main__ import main as export_main
 
@@ -217,6 +217,28 @@ def test_roofline(run_program: Callable[..., Any], monkeypatch: pytest.MonkeyPat
     )
     _, document = run_program(roofline, "run", "bundle", "texts", only=())
     assert document["texts_per_s"]["int8"] == pytest.approx(5e11 / document["flops_a_text"])
+
+
+def test_gpu_where_there_is_none(run_program: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gpu.DEVICES, "cpu", gpu.DEVICES["cpu"]._replace(side=64))
+    flags = ("--device=cpu", "--batch-tokens=128", "--repeats=2", "--no-compiled")
+    table, document = run_program(gpu, "run", "bundle", "texts", only=(), flags=flags)
+    assert list(document["cases"]) == ["2 texts of 64 tokens", "the file's texts"]
+    for ways in document["cases"].values():
+        assert list(ways) == ["portabert", "torch sdpa"]
+        assert ways["torch sdpa"]["ratio"] == 1
+        assert 0 < ways["torch sdpa"]["largest_difference"] < 1e-4
+        assert all(found["share_of_peak"] > 0 for found in ways.values())
+    assert "of peak: " in table
+
+
+def test_a_gpu_that_is_not_there_is_told(model: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(
+        "sys.argv", ["gpu", f"--run={model['run']}", f"--bundle={model['bundle']}", f"--texts={model['texts']}"]
+    )
+    with pytest.raises(SystemExit, match=r"PyTorch sees no GPU here\. Try the program with --device cpu"):
+        gpu.main()
 
 
 def test_pictures(
