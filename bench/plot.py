@@ -176,7 +176,7 @@ def _accuracy(document: dict[str, Any]) -> Any:
     for place, value in enumerate(changed):
         right.text(value, place, f" {value}", va="center", fontsize=8)
     right.set_xlim(0, 1.2 * max(1, *changed))
-    right.set_xlabel("rows answered otherwise alone than among 32")
+    right.set_xlabel("rows that 31 others change")
     for axes in (left, right):
         axes.grid(axis="x", color="#e5e5e5")
         axes.set_axisbelow(True)

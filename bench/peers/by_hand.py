@@ -78,4 +78,5 @@ def rectangle(rows: Rows, *, names: Sequence[str], pad_token_id: int) -> dict[st
 def config_of(job: Job) -> dict[str, Any]:
     """Read the checkpoint's config.json."""
     config: dict[str, Any] = json.loads((Path(job.run) / "config.json").read_text(encoding="utf-8"))
+    config.setdefault("id2label", {"0": "LABEL_0", "1": "LABEL_1"})  # transformers leaves its defaults out
     return config

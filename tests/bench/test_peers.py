@@ -11,7 +11,8 @@ from bench import accuracy, shapes
 from bench.environments import ENVIRONMENTS, commands, interpreter
 from bench.exports import EXPORTS
 from bench.peers import ACCURACY, LATENCY, THROUGHPUT, Peer
-from bench.peers.by_hand import BATCH_TOKENS, batches_of_like_length, rectangle
+from bench.peers.by_hand import BATCH_TOKENS, batches_of_like_length, config_of, rectangle
+from bench.peers.peer import Job
 
 ROOT = Path(__file__).parents[2]
 TABLES = {"THROUGHPUT": THROUGHPUT, "LATENCY": LATENCY, "ACCURACY": ACCURACY, "GRAPHS": shapes.GRAPHS}
@@ -96,6 +97,12 @@ def test_batches_hold_texts_of_like_length_and_every_text_once() -> None:
     assert batches[0] == [4], "a text longer than a batch goes alone"
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     assert all(len(batch) * max(lengths[i] for i in batch) <= BATCH_TOKENS for batch in batches[1:])
+
+
+def test_a_config_without_labels_has_transformers_own(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    job = Job(run=str(tmp_path), bundle="", work="", threads=1, max_length=8, calibration="")
+    assert config_of(job)["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
 
 
 def test_a_rectangle_pads_on_the_right() -> None:
