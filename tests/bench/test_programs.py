@@ -227,7 +227,7 @@ def test_gpu_where_there_is_none(run_program: Callable[..., Any], monkeypatch: p
     for ways in document["cases"].values():
         assert list(ways) == ["portabert", "torch sdpa"]
         assert ways["torch sdpa"]["ratio"] == 1
-        assert 0 < ways["torch sdpa"]["largest_difference"] < 1e-4
+        assert ways["torch sdpa"]["largest_difference"] < 1e-4
         assert all(found["share_of_peak"] > 0 for found in ways.values())
     assert "of peak: " in table
 
