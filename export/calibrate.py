@@ -76,6 +76,7 @@ def observe(file: Path, encoded: Encoded, *, inputs: tuple[str, ...], pad_token_
     with TemporaryDirectory(dir=file.parent) as folder:  # as a file, for a model may be too large for one message
         observed = Path(folder, "observed.onnx")
         save(model, observed, check=False)  # the new outputs have no shape, which the standard wants
+        del model  # a copy of all weights
         session = onnxruntime.InferenceSession(str(observed), providers=["CPUExecutionProvider"])
     lengths = encoded.batch.lengths
     count = min(len(lengths), max(1, int(MAX_TOKENS / lengths.mean())))

@@ -16,11 +16,11 @@ from runtime.encode import Encoded
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint
 
-from .calibrate import Moments, observe, round_columns
+from .calibrate import observe, round_columns
 from .encoder_graph import EXACT, row_wise, stored_int8, write_graph
 from .encoder_weights import EncoderWeights, read_weights
 from .errors import TraceError
-from .graph import save
+from .graph import Floats, save
 from .passes import optimise
 from .products import products
 from .quantize import quantize_per_channel, quantize_row_wise, quantized_weights, store_int8
@@ -113,21 +113,21 @@ class Quantizer(NamedTuple):
         fp32: the exact graph.
         weights: of a written encoder, smoothed where its activations were observed; None for a traced one.
         stored: weights that were rounded with care.
-        moments: what was observed of each product's input, after smoothing.
+        samples: some rows of each product's input as observed, after smoothing.
         inputs: names of the graph's inputs.
     """
 
     fp32: Path
     weights: EncoderWeights | None
     stored: dict[str, Stored]
-    moments: dict[str, Moments]
+    samples: dict[str, Floats]
     inputs: tuple[str, ...]
 
     def saturations(self) -> dict[str, Saturation]:
         """Emulate a CPU without VNNI on every product whose input was observed."""
         activation = self.weights.activation if self.weights else None
         return {
-            name: emulate(self.moments[name].sample, stored, activation=activation if name.endswith("_down") else None)
+            name: emulate(self.samples[name], stored, activation=activation if name.endswith("_down") else None)
             for name, stored in self.stored.items()
         }
 
@@ -161,9 +161,15 @@ def prepare_int8(
     if texts is None:
         return Quantizer(fp32, weights, {}, {}, inputs)
     moments = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id)
-    graph = onnx.load(fp32).graph
     if weights is not None:
         weights, moments = smooth(weights, moments)
-        graph = write_graph(weights, inputs=inputs, arithmetic=EXACT).graph
-    stored = {node.input[1]: round_columns(weight, moments[node.input[1]]) for node, weight in products(graph)}
-    return Quantizer(fp32, weights, stored, moments, inputs)
+    graph = (write_graph(weights, inputs=inputs, arithmetic=EXACT) if weights is not None else onnx.load(fp32)).graph
+    stored: dict[str, Stored] = {}
+    samples: dict[str, Floats] = {}
+    for node, weight in products(graph):
+        name = node.input[1]
+        if name in stored:  # nodes may share a weight
+            continue
+        found = moments.pop(name)  # of a large model they take as much memory as its weights
+        stored[name], samples[name] = round_columns(weight, found), found.sample
+    return Quantizer(fp32, weights, stored, samples, inputs)

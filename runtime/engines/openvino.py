@@ -14,7 +14,6 @@ Shapes stay dynamic: a new one costs a text 3–4 ms once, and padding lengths t
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,13 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..batching import pad
 from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError, EngineUnavailable, InputError
 from ..machine import cpu_flags
 from . import Settings
 from .lanes import Lanes, describe_threads
+from .rectangles import Rectangles, check_inputs
 
 TELEMETRY = "openvino_telemetry"
 KEPT_KERNELS = 1000  # a stream; one text of one length needs some 15. From 500 on, SST-2's texts are answered as fast as with 5,000
@@ -115,33 +114,17 @@ class OpenVinoEngine:
             pad_token_id: what input_ids are padded with.
             where: the device and its threads, for people.
         """
-        names = [node.any_name for node in compiled.inputs]
-        if sorted(names) != sorted(variant.inputs):
-            raise BundleError(
-                f"{variant.file} has the inputs {names}, bundle.json says {list(variant.inputs)}. Export the model again."
-            )
-        self._inputs, self._pad, self._file = names, pad_token_id, variant.file
+        check_inputs([node.any_name for node in compiled.inputs], variant)
         self.num_lanes, self.description = int(compiled.get_property("NUM_STREAMS")), where
         self._lanes = Lanes(
-            partial(self._compute, _Requests(compiled, self.num_lanes)),
-            lambda: partial(self._compute, _Requests(compile_wide(), 1)),
+            Rectangles(_Requests(compiled, self.num_lanes).infer, variant, pad_token_id),
+            lambda: Rectangles(_Requests(compile_wide(), 1).infer, variant, pad_token_id),
             num_lanes=self.num_lanes,
         )
 
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
-        """Pad, compute, unpad. Returns for each batch (B, C), or (T, C) from a model that labels tokens."""
+        """Compute batches. Returns for each (B, C), or (T, C) from a model that labels tokens."""
         return self._lanes.run(batches)
-
-    def _compute(self, requests: "_Requests", batch: Batch) -> npt.NDArray[np.float32]:
-        padded = pad(batch, inputs=self._inputs, pad_token_id=self._pad)
-        try:
-            logits = requests.infer(padded.feeds)
-        except Exception as exc:  # OpenVINO's own classes share no base
-            size = "×".join(map(str, padded.mask.shape))
-            raise BundleError(
-                f"{self._file} cannot compute a batch of {size} tokens: {exc}. Export the model again."
-            ) from exc
-        return logits[padded.mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
 
 
 class _Requests:

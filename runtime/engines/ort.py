@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU or a CUDA GPU. It wants rectangles, so this file pads, and takes the padding out of the answer again.
+"""onnxruntime on the CPU or a CUDA GPU.
 
 On the CPU there are two sessions, with the same answers to the bit: one with a stream's threads, and one with all threads, opened where it may pay (lanes.py).
 """
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..batching import pad
 from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError, EngineUnavailable
 from . import Settings
 from .exactness import EXACT, saturates
 from .lanes import Lanes, describe_threads
+from .rectangles import Rectangles, check_inputs
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -101,35 +101,19 @@ class OrtEngine:
         """
         import onnxruntime
 
+        def rectangles(session: Any) -> Rectangles:
+            return Rectangles(lambda feeds: session.run([output], feeds)[0], variant, pad_token_id)
+
         narrow = open_session(threads // streams)
-        names = [node.name for node in narrow.get_inputs()]
-        if sorted(names) != sorted(variant.inputs):
-            raise BundleError(
-                f"{variant.file} has the inputs {names}, bundle.json says {list(variant.inputs)}. Export the model again."
-            )
-        self._inputs, self._pad, self._file = names, pad_token_id, variant.file
-        self._output = narrow.get_outputs()[0].name
-        self._lanes = Lanes(
-            partial(self._compute, narrow), lambda: partial(self._compute, open_session(threads)), num_lanes=streams
-        )
+        check_inputs([node.name for node in narrow.get_inputs()], variant)
+        output = narrow.get_outputs()[0].name
+        self._lanes = Lanes(rectangles(narrow), lambda: rectangles(open_session(threads)), num_lanes=streams)
         self.num_lanes, self.batch_invariant = streams, batch_invariant
         self.description = f"onnxruntime {onnxruntime.__version__}, {where}"
 
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
-        """Pad, compute, unpad. Returns for each batch (B, C), or (T, C) from a model that labels tokens."""
+        """Compute batches. Returns for each (B, C), or (T, C) from a model that labels tokens."""
         return self._lanes.run(batches)
-
-    def _compute(self, session: Any, batch: Batch) -> npt.NDArray[np.float32]:
-        padded = pad(batch, inputs=self._inputs, pad_token_id=self._pad)
-        try:
-            (logits,) = session.run([self._output], padded.feeds)
-        except Exception as exc:  # onnxruntime's own classes share no base
-            size = "×".join(map(str, padded.mask.shape))
-            raise BundleError(
-                f"{self._file} cannot compute a batch of {size} tokens: {exc}. Export the model again."
-            ) from exc
-        logits = np.asarray(logits, dtype=np.float32)
-        return logits[padded.mask] if logits.ndim == 3 else logits  # (B, S, C) -> (T, C)
 
 
 def _session(

@@ -201,8 +201,8 @@ def test_a_computation_that_fails_is_an_error_with_the_batchs_size(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    engine = open_with(bundle, "openvino")
     monkeypatch.setattr(engine_file._Requests, "infer", fail)
+    engine = open_with(bundle, "openvino")
     with pytest.raises(BundleError, match=r"onnx/model\.onnx cannot compute a batch of 2×9 tokens: out of memory"):
         engine.run([random_batch([9, 2])])
 
