@@ -141,10 +141,10 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
         "encoder",
         [helper.make_tensor_value_info(name, TensorProto.INT64, axes) for name in inputs],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits)],
-        list(graph.constants.values()),
     )
-    drop_unused(drawn)  # quantised rows that no product in int8 reads
     model = helper.make_model(drawn, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    graph.move_constants(model.graph)
+    drop_unused(model.graph)  # quantised rows that no product in int8 reads
     return model
 
 

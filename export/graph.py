@@ -72,7 +72,12 @@ class Graph:
         """Give a graph these nodes and constants for its own."""
         del graph.node[:], graph.initializer[:]
         graph.node.extend(self.nodes)
-        graph.initializer.extend(self.constants.values())
+        self.move_constants(graph)
+
+    def move_constants(self, graph: onnx.GraphProto) -> None:
+        """Give the constants to a graph, one after the other: protobuf copies what it is given, and a large model should be in memory once."""
+        for name in list(self.constants):
+            graph.initializer.append(self.constants.pop(name))
 
     def keep(self, node: NodeProto) -> None:
         """Add a node of the model that is being rewritten as it is."""

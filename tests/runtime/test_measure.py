@@ -208,9 +208,12 @@ def test_wrong_options_are_told(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
-def test_ctrl_c_ends_tune_with_a_profile_or_a_word_and_without_a_traceback(bundle: Path) -> None:
+def test_ctrl_c_ends_tune_with_a_profile_or_a_word_and_without_a_traceback(bundle: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"  # so many that the signal comes long before the end
+    rows.write_text("text\n" + "where is it now and when will it be here\n" * 4000)
+    arguments = ["tune", str(bundle), "--data", str(rows), "--seconds", "60", "--floor", "0.5"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "runtime", "tune", str(bundle), "--seconds", "60", "--floor", "0.5"],
+        [sys.executable, "-m", "runtime", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
