@@ -148,6 +148,19 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
     return model
 
 
+def visit_products(weights: EncoderWeights, *, inputs: tuple[str, ...], visit: Callable[[str, Floats], None]) -> None:
+    """Show the name and the weight (K, N) of each product that the encoder's graph would have, one after the other, with no graph of them in memory."""
+
+    def multiply(graph: Graph, x: Rows, name: str, weight: Floats) -> str:
+        visit(name, weight)
+        return graph.op("MatMul", x.source, name)
+
+    def look_up(graph: Graph, name: str, table: Floats, indices: str) -> str:
+        return graph.op("Gather", name, indices)
+
+    write_graph(weights, inputs=inputs, arithmetic=EXACT._replace(multiply=multiply, look_up=look_up))
+
+
 def _sizes(graph: Graph, weights: EncoderWeights) -> _Sizes:
     batch, sequence = (graph.op("Shape", "input_ids", start=axis, end=axis + 1) for axis in (0, 1))
     heads = graph.op("Concat", sequence, graph.ints(-1, weights.head_size), axis=0)

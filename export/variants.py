@@ -17,7 +17,7 @@ from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint
 
 from .calibrate import observe, round_columns
-from .encoder_graph import EXACT, row_wise, stored_int8, write_graph
+from .encoder_graph import EXACT, row_wise, stored_int8, visit_products, write_graph
 from .encoder_weights import EncoderWeights, read_weights
 from .errors import TraceError
 from .graph import Floats, save
@@ -163,13 +163,17 @@ def prepare_int8(
     moments = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id)
     if weights is not None:
         weights, moments = smooth(weights, moments)
-    graph = (write_graph(weights, inputs=inputs, arithmetic=EXACT) if weights is not None else onnx.load(fp32)).graph
     stored: dict[str, Stored] = {}
     samples: dict[str, Floats] = {}
-    for node, weight in products(graph):
-        name = node.input[1]
-        if name in stored:  # nodes may share a weight
-            continue
-        found = moments.pop(name)  # of a large model they take as much memory as its weights
-        stored[name], samples[name] = round_columns(weight, found), found.sample
+
+    def visit(name: str, weight: Floats) -> None:
+        if name not in stored:  # nodes may share a weight
+            found = moments.pop(name)  # of a large model they take as much memory as its weights
+            stored[name], samples[name] = round_columns(weight, found), found.sample
+
+    if weights is not None:
+        visit_products(weights, inputs=inputs, visit=visit)
+    else:
+        for node, weight in products(onnx.load(fp32).graph):
+            visit(node.input[1], weight)
     return Quantizer(fp32, weights, stored, samples, inputs)
