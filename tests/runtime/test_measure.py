@@ -218,6 +218,8 @@ def test_ctrl_c_ends_tune_with_a_profile_or_a_word_and_without_a_traceback(bundl
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None
     said = ""
