@@ -22,6 +22,7 @@ from bench.comparison import check_repeats, finish, open_bundle, read_texts
 from bench.flops import flops_of_texts, read_model
 from bench.machine import describe_machine
 from runtime.batching import pad, plan
+from runtime.bundle import Manifest
 from runtime.encode import Batch, Encoder
 from runtime.engines import Settings, open_engine
 from runtime.threads import usable_threads
@@ -69,8 +70,8 @@ def main() -> None:
     config = tyro.cli(GpuConfig, prog="python -m bench.gpu", description=__doc__)
     check_repeats(config.repeats)
     device = DEVICES[config.device]
-    ways = _ways(config, device)
-    cases = _cases(config)
+    manifest = open_bundle(config.bundle)
+    ways, cases = _ways(config, device, manifest), _cases(config, manifest)
     shape, peak = read_model(config.run), _peak(config.device, device)
     document: dict[str, Any] = {
         "question": "gpu",
@@ -100,13 +101,12 @@ def main() -> None:
     finish(document, config.output)
 
 
-def _ways(config: GpuConfig, device: Device) -> dict[str, Compute]:
+def _ways(config: GpuConfig, device: Device, manifest: Manifest) -> dict[str, Compute]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
     if config.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("error: PyTorch sees no GPU here. Try the program with --device cpu.")
-    manifest = open_bundle(config.bundle)
     if device.variant not in manifest.variants:
         raise SystemExit(
             f"error: {config.bundle} has no variant {device.variant}. Export it with --variants fp32 {device.variant}."
@@ -142,8 +142,8 @@ def _ways(config: GpuConfig, device: Device) -> dict[str, Compute]:
     return ways
 
 
-def _cases(config: GpuConfig) -> dict[str, list[Batch]]:
-    texts, manifest = read_texts(config.texts, max_texts=None), open_bundle(config.bundle)
+def _cases(config: GpuConfig, manifest: Manifest) -> dict[str, list[Batch]]:
+    texts = read_texts(config.texts, max_texts=None)
     encoder = Encoder(config.bundle, max_length=manifest.max_length, pair=False, offsets=False)
     batch = encoder.encode(texts).batch
     own = [batch.take(indices) for indices in plan(batch.lengths, max_batch_tokens=config.batch_tokens)]

@@ -91,13 +91,12 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             rows = Rows(checkpoint, records, encoded, _take_logits(folder / LOGITS, encoded, checkpoint))
             speed = measure_torch(reference, encoded)
             report.add(Line("pytorch", rows.compare(rows.expected), speed, _size_of(checkpoint.folder), {}))
-        weights = weights_of(checkpoint, reference) if drawn["exporter"] == "written" else None
         workshop = Workshop(
             config=config,
             folder=folder,
             draft=draft,
             golden_logits=golden_logits,
-            weights=weights if isinstance(weights, EncoderWeights) else None,
+            weights=partial(_weights, checkpoint, reference, drawn["exporter"]),
             rows=rows,
             rows_digest=rows_digest,
             stages=stages,
@@ -191,6 +190,11 @@ def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
         max_error=0.0,
         passed=False,
     )
+
+
+def _weights(checkpoint: Checkpoint, reference: Reference, exporter: str) -> EncoderWeights | None:
+    found = weights_of(checkpoint, reference) if exporter == "written" else None
+    return found if isinstance(found, EncoderWeights) else None
 
 
 def _encode(records: Sequence[Record], encoder: Encoder, max_length: int, say: Callable[[str], None]) -> Encoded:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -58,7 +59,7 @@ class Workshop:
         folder: the bundle in the making; its fp32 file is there.
         draft: its manifest so far.
         golden_logits: PyTorch's, of the golden texts.
-        weights: of an encoder that is written; None of one that was traced.
+        weights: reads those of an encoder that is written, once int8 is to be made anew; None of one that was traced.
         rows: the evaluation rows; None where there are none.
         rows_digest: of them.
         stages: what earlier exports made.
@@ -69,7 +70,7 @@ class Workshop:
     folder: Path
     draft: Manifest
     golden_logits: Sequence[Floats]
-    weights: EncoderWeights | None
+    weights: Callable[[], EncoderWeights | None]
     rows: Rows | None
     rows_digest: str
     stages: Stages
@@ -103,10 +104,14 @@ class Workshop:
             for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
                 shutil.copy(self.folder / stored, folder)
         write, open_it = partial(self._quantizer.write, name, file), partial(self._open, name, folder)
-        write(frozenset())
         restored = None
-        if self.rows is not None and _opens(open_it):
-            restored = fit_int8(name, write, open_it, self.rows, self.config, say=self.say)
+        if self.rows is None:
+            write(frozenset())
+        else:
+            with suppress(
+                EngineUnavailable
+            ):  # said where the variant is verified; all in int8 was written before it was opened
+                restored = fit_int8(name, write, open_it, self.rows, self.config, say=self.say)
         if folder != self.folder:
             for stored in REQUIRED_FILES:
                 (folder / stored).unlink()
@@ -153,19 +158,11 @@ class Workshop:
         draft = self.draft
         return prepare_int8(
             self.folder / FILES["fp32"],
-            self.weights,
+            self.weights(),  # held by nobody else: of a large model they are gigabytes, and smoothing makes others of them
             texts=self.rows.encoded if self.rows else None,
             inputs=draft.variants[self.config.variants[0]].inputs,
             pad_token_id=draft.pad_token_id,
         )
-
-
-def _opens(open_it: Callable[[], Classifier]) -> bool:
-    try:
-        open_it()
-    except EngineUnavailable:  # said where the variant is verified
-        return False
-    return True
 
 
 def _golden_error(classifier: Classifier, expected: Sequence[Floats]) -> float:

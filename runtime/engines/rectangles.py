@@ -11,9 +11,8 @@ from ..bundle import Variant
 from ..encode import Batch
 from ..errors import BundleError
 
-Infer = Callable[
-    [Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]
-]  # arrays (B, S) by input name -> (B, C) or (B, S, C)
+# Arrays (B, S) by input name -> (B, C) or (B, S, C).
+Infer = Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]
 
 
 class Rectangles:

@@ -173,7 +173,8 @@ def test_every_task_can_be_tuned(
     assert file.with_suffix(".svg").exists()
     profile = read_profile(file)
     agreements = {m.choice.variant: m.agreement for m in reversed(profile.measurements)}  # the first of each counts
-    assert agreements["fp32"] == pytest.approx(1, abs=1e-4)  # an engine that adds in another order is as good
+    # Decisions are equal; a value is off in its last bit where an engine adds in another order.
+    assert agreements["fp32"] == (pytest.approx(1, abs=1e-5) if shape == "regression" else 1.0)
     assert agreements["int8"] is not None
     assert 0.5 < agreements["int8"] <= 1
     loaded = runtime.load(bundle, profile=file)

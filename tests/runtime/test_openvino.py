@@ -125,7 +125,10 @@ def test_a_stream_a_thread_is_the_default(bundle: Path) -> None:
 
 def test_a_setting_that_would_do_nothing_is_refused(bundle: Path) -> None:
     for spinning in (True, False):
-        with pytest.raises(EngineUnavailable, match=f"no setting for spinning; leave it out. Got .*{spinning}"):
+        with pytest.raises(
+            EngineUnavailable,
+            match=f"'openvino' cannot run here: it has no setting for spinning; leave it out. Got .*{spinning}",
+        ):
             open_with(bundle, "openvino", spinning=spinning)
 
 
