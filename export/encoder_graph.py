@@ -7,8 +7,7 @@ What it does otherwise than a trace, each for time (docs/LOG.md):
 - Tokens lie position by position: row s · B + b of every activation is token s of text b. Then heads are views that onnxruntime's products read where
   they lie, (S, B · heads, size), where batch-first heads are copied three times a layer. All between embeddings and head is two-dimensional, (T, width).
 - Of the last layer only the first token of each text is computed, where the head reads no other: an eighth of a six-layer model's products.
-- Query, key and value are one product. 1/√size is in the query's weights. The key's bias is left out, for it moves all scores of a query alike, and the
-  value's stands in the output's bias, for attention's weights sum to 1.
+- Its products are those of encoder_products.py.
 - Shapes are computed once, from `input_ids`.
 """
 
@@ -20,7 +19,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from .encoder_weights import EncoderWeights, Layer, Linear, Norm
+from .encoder_products import Products, first_only, layer_products, product_names
+from .encoder_weights import EncoderWeights, Linear, Norm
 from .graph import IR_VERSION, OPSET, Floats, Graph
 from .passes import drop_unused
 from .row_wise import PLAIN, Rows, Scheme, look_up_rows, multiply_rows, multiply_stored, quantize_rows
@@ -67,26 +67,6 @@ def stored_int8(scheme: Scheme = PLAIN) -> Arithmetic:
     )
 
 
-class ProductNames(NamedTuple):
-    """The names of a layer's weights, as its products have them; `inputs` are those that read the layer's input."""
-
-    inputs: tuple[str, ...]
-    output: str
-    up: str
-    down: str
-
-
-def product_names(weights: EncoderWeights, number: int) -> ProductNames:
-    """Name the products of a layer. In the last one, where only first tokens are wanted, the query is a product of its own."""
-    name = f"layer_{number}"
-    parts = ("key_value", "query") if _first_only(weights, number) else ("query_key_value",)
-    return ProductNames(tuple(f"{name}_{part}" for part in parts), f"{name}_output", f"{name}_up", f"{name}_down")
-
-
-def _first_only(weights: EncoderWeights, number: int) -> bool:
-    return number == len(weights.layers) - 1 and not weights.per_token
-
-
 def _gelu(graph: Graph, x: str) -> str:
     """x · Φ(x), in the nodes that onnxruntime fuses into one."""
     inner = graph.op("Add", graph.op("Erf", graph.op("Div", x, graph.scalar(2**0.5))), graph.scalar(1.0))
@@ -129,9 +109,9 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
     graph = Graph()
     draft = _Draft(graph, weights, arithmetic, _sizes(graph, weights))
     x, bias = _embed(draft, inputs), _score_bias(draft)
-    for number, layer in enumerate(weights.layers):
+    for number in range(len(weights.layers)):
         before = weights.layers[number - 1].norm if number else weights.embedding_norm
-        x = _layer(draft, number, layer, x, bias, residual=before.residual)
+        x = _layer(draft, number, x, bias, residual=before.residual)
     _head(draft, x)
     num_labels = len(weights.head[-1].linear.bias)
     axes: tuple[str | int, ...] = ("batch", "sequence")
@@ -148,19 +128,6 @@ def write_graph(weights: EncoderWeights, *, inputs: tuple[str, ...], arithmetic:
     return model
 
 
-def visit_products(weights: EncoderWeights, *, inputs: tuple[str, ...], visit: Callable[[str, Floats], None]) -> None:
-    """Show the name and the weight (K, N) of each product that the encoder's graph would have, one after the other, with no graph of them in memory."""
-
-    def multiply(graph: Graph, x: Rows, name: str, weight: Floats) -> str:
-        visit(name, weight)
-        return graph.op("MatMul", x.source, name)
-
-    def look_up(graph: Graph, name: str, table: Floats, indices: str) -> str:
-        return graph.op("Gather", name, indices)
-
-    write_graph(weights, inputs=inputs, arithmetic=EXACT._replace(multiply=multiply, look_up=look_up))
-
-
 def _sizes(graph: Graph, weights: EncoderWeights) -> _Sizes:
     batch, sequence = (graph.op("Shape", "input_ids", start=axis, end=axis + 1) for axis in (0, 1))
     heads = graph.op("Concat", sequence, graph.ints(-1, weights.head_size), axis=0)
@@ -168,16 +135,13 @@ def _sizes(graph: Graph, weights: EncoderWeights) -> _Sizes:
 
 
 def _embed(draft: _Draft, inputs: tuple[str, ...]) -> str:
-    """Give (T, width). Types are added to positions beforehand: row `type · P + position` of one table."""
+    """Give (T, width)."""
     graph, weights, arithmetic, sizes = draft
     ids = graph.op("Transpose", "input_ids", perm=[1, 0])  # (B, S) -> (S, B)
-    positions, table = _positions(draft, ids), weights.positions
-    if weights.types is not None:
-        used = weights.types if "token_type_ids" in inputs else weights.types[:1]
-        table = (used[:, None] + weights.positions).reshape(-1, weights.positions.shape[1])
-        if len(used) > 1:
-            types = graph.op("Transpose", "token_type_ids", perm=[1, 0])
-            positions = graph.op("Add", graph.op("Mul", types, graph.scalar(len(weights.positions))), positions)
+    positions, table = _positions(draft, ids), weights.position_table(inputs)
+    if len(table) > len(weights.positions):
+        types = graph.op("Transpose", "token_type_ids", perm=[1, 0])
+        positions = graph.op("Add", graph.op("Mul", types, graph.scalar(len(weights.positions))), positions)
     words = arithmetic.look_up(graph, "words", weights.words, ids)  # (S, B, E)
     x = graph.op("Add", words, arithmetic.look_up(graph, "positions", table, positions))
     x = _norm(graph, "embedding_norm", weights.embedding_norm, x)
@@ -221,50 +185,48 @@ def _score_bias(draft: _Draft) -> str:
     return graph.op("Reshape", bias, graph.op("Concat", graph.ints(-1), queries, sizes.sequence, axis=0))
 
 
-def _layer(draft: _Draft, number: int, layer: Layer, x: str, bias: str, *, residual: Floats | None) -> str:
+def _layer(draft: _Draft, number: int, x: str, bias: str, *, residual: Floats | None) -> str:
     """Give (T, width), or (B, width) where only first tokens are wanted. `residual` is what x, as a residual, is multiplied by."""
     graph, weights, arithmetic, sizes = draft
-    name, names, first_only = f"layer_{number}", product_names(weights, number), _first_only(weights, number)
-    context = _attend(draft, name, layer, x, bias, first_only=first_only)
-    x, num_rows = (_first(draft, x), sizes.batch) if first_only else (x, sizes.tokens)
-    output = Linear(layer.output.weight, layer.output.bias + layer.value.bias @ layer.output.weight)
+    name, names, only_first = f"layer_{number}", product_names(weights, number), first_only(weights, number)
+    layer, products = weights.layers[number], layer_products(weights, number)
+    context = _attend(draft, name, products, x, bias, only_first=only_first)
+    x, num_rows = (_first(draft, x), sizes.batch) if only_first else (x, sizes.tokens)
     rows = arithmetic.prepare(graph, context, num_rows, None)
     x = _residual(graph, f"{name}_input_residual", x, residual)
-    x = graph.op("Add", x, _product(draft, names.output, output, rows))
+    x = graph.op("Add", x, _product(draft, names.output, products.output, rows))
     x = _norm(graph, f"{name}_attention_norm", layer.attention_norm, x)
     rows = arithmetic.prepare(graph, x, num_rows, None)
-    raised = ACTIVATIONS[weights.activation](graph, _product(draft, names.up, layer.up, rows))
+    raised = ACTIVATIONS[weights.activation](graph, _product(draft, names.up, products.up, rows))
     rows = arithmetic.prepare(graph, raised, num_rows, weights.activation)
     x = _residual(graph, f"{name}_residual", x, layer.attention_norm.residual)
-    x = graph.op("Add", x, _product(draft, names.down, layer.down, rows))
+    x = graph.op("Add", x, _product(draft, names.down, products.down, rows))
     return _norm(graph, f"{name}_norm", layer.norm, x)
 
 
-def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_only: bool) -> str:
+def _attend(draft: _Draft, name: str, products: Products, x: str, bias: str, *, only_first: bool) -> str:
     """Give each token's mixture of the values, before the output product: (T, width), or (B, width)."""
     graph, weights, arithmetic, sizes = draft
-    size = weights.head_size
-    scale = np.float32(size**-0.5)
-    query = layer.query.weight * scale
+    size, width = weights.head_size, weights.num_heads * weights.head_size
     rows = arithmetic.prepare(graph, x, sizes.tokens, None)
-    if first_only:
-        merged = np.concatenate([layer.key.weight, layer.value.weight], axis=1)
-        k, v = graph.split(arithmetic.multiply(graph, rows, f"{name}_key_value", merged), 2)
+    names, linears = list(products.inputs), list(products.inputs.values())
+    merged = arithmetic.multiply(graph, rows, names[0], linears[0].weight)
+    if only_first:
+        k, v = graph.split(merged, 2)
         first_rows = Rows(
             _first(draft, rows.source),
             rows.values and _first(draft, rows.values),
             rows.scale and _first(draft, rows.scale),
             rows.zero_point,
         )
-        q = arithmetic.multiply(graph, first_rows, f"{name}_query", query)
+        q = arithmetic.multiply(graph, first_rows, names[1], linears[1].weight)
         if weights.relative_bias is not None:
             bias = graph.op("Slice", bias, graph.ints(0), graph.ints(1), graph.ints(1))
     else:
-        merged = np.concatenate([query, layer.key.weight, layer.value.weight], axis=1)
-        q, k, v = graph.split(arithmetic.multiply(graph, rows, f"{name}_query_key_value", merged), 3)
-    q = graph.op("Add", q, graph.constant(f"{name}_query_bias", layer.query.bias * scale))
-    q = graph.op("Reshape", q, graph.ints(1, -1, size) if first_only else sizes.heads)
-    if first_only:  # twice: onnxruntime sums the products of a lone row in an order that depends on the padding
+        q, k, v = graph.split(merged, 3)
+    q = graph.op("Add", q, graph.constant(f"{name}_query_bias", linears[-1].bias[:width]))
+    q = graph.op("Reshape", q, graph.ints(1, -1, size) if only_first else sizes.heads)
+    if only_first:  # twice: onnxruntime sums the products of a lone row in an order that depends on the padding
         q = graph.op("Expand", q, graph.ints(2, 1, 1))
     k, v = (graph.op("Reshape", part, sizes.heads) for part in (k, v))  # (S, B · heads, size)
     # Transposes of whole axes: onnxruntime's products read through them.
@@ -272,9 +234,9 @@ def _attend(draft: _Draft, name: str, layer: Layer, x: str, bias: str, *, first_
     scores = graph.op("MatMul", q, graph.op("Transpose", k, perm=[1, 2, 0]))  # (B · heads, S or 2, S)
     shares = graph.op("Softmax", graph.op("Add", scores, bias), axis=-1)
     mixed = graph.op("Transpose", graph.op("MatMul", shares, v), perm=[1, 0, 2])  # (S or 2, B · heads, size)
-    if first_only:
+    if only_first:
         mixed = graph.op("Slice", mixed, graph.ints(0), graph.ints(1), graph.ints(0))
-    return graph.op("Reshape", mixed, graph.ints(-1, weights.num_heads * size))
+    return graph.op("Reshape", mixed, graph.ints(-1, width))
 
 
 def _head(draft: _Draft, x: str) -> None:

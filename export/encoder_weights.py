@@ -96,6 +96,13 @@ class EncoderWeights:
         """Numbers a head has of each token."""
         return len(self.layers[0].query.bias) // self.num_heads
 
+    def position_table(self, inputs: tuple[str, ...]) -> Floats:
+        """Give positions with types added to them beforehand: row `type · P + position`. Of the first type alone where the model's inputs have no types."""
+        if self.types is None:
+            return self.positions
+        used = self.types if "token_type_ids" in inputs else self.types[:1]
+        return (used[:, None] + self.positions).reshape(-1, self.positions.shape[1])
+
 
 class LayerNames(NamedTuple):
     """Where a layer keeps its weights, in the order of `Layer`."""

@@ -34,7 +34,7 @@ from .reference import Floats, Reference
 from .report import Line, Report, bundle_readme, versions
 from .speed import measure_torch
 from .stages import Stages, program_digest
-from .variants import FILES, PRECISIONS, draw, weights_of
+from .variants import FILES, NATIVE, PRECISIONS, draw, weights_of
 from .verified import Workshop
 
 KEPT = ".export"  # in the run's folder
@@ -72,6 +72,8 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         say(
             f"{drawn['summary']}; agrees with PyTorch at every shape and mask: largest difference {drawn['contract']:.1e}"
         )
+        if drawn["exporter"] != "written" and (native := sorted(set(config.variants) & set(NATIVE))):
+            raise TraceError(_why_not_native(native, weights_of(checkpoint, reference)))
         golden, golden_logits = make_golden(checkpoint, reference=reference, encoder=encoder)
         check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
         draft = _draft(config, checkpoint, reference, golden, made_by=versions(drawn["exporter"]))
@@ -157,6 +159,11 @@ def _draw(config: ExportConfig, checkpoint: Checkpoint, reference: Reference, fo
         limit=config.max_fp32_difference,
     )
     return {**drawn._asdict(), "summary": drawn.summary, "contract": contract}
+
+
+def _why_not_native(variants: list[str], weights: EncoderWeights | str) -> str:
+    why = weights if isinstance(weights, str) else "its graph was traced, as --exporter asks"
+    return f"--variants {' '.join(variants)} is written from an encoder's weights, but {why}. Leave it out; all other variants run without it."
 
 
 def _draft(

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .calibrate import Moments
-from .encoder_graph import product_names
+from .encoder_products import product_names
 from .encoder_weights import EncoderWeights, Layer, Linear, Norm
 from .graph import Floats
 

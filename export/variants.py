@@ -4,6 +4,7 @@
     otherwise   the graph is traced (trace.py) and cleaned up (passes.py): fp32; int8 is rewritten from it (quantize.py)
 
 int8-channel is always onnxruntime's own quantisation of fp32, fp16 a conversion of it (half.py); bf16 is the fp32 file, computed in bf16 by engines that can.
+native-int8 has int8's weights, packed for portabert-native (native_weights.py).
 """
 
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint
 
 from .calibrate import observe, round_columns
-from .encoder_graph import EXACT, row_wise, stored_int8, visit_products, write_graph
+from .encoder_graph import EXACT, row_wise, stored_int8, write_graph
+from .encoder_products import encoder_products
 from .encoder_weights import EncoderWeights, read_weights
 from .errors import TraceError
 from .graph import Floats, save
+from .native_weights import write_native
 from .passes import optimise
 from .products import products
 from .quantize import quantize_per_channel, quantize_row_wise, quantized_weights, store_int8
@@ -37,11 +40,13 @@ FILES = {
     "int8-weights": "onnx/model_int8_weights.onnx",
     "fp16": "onnx/model_fp16.onnx",
     "bf16": "onnx/model.onnx",
+    "native-int8": "native/int8.safetensors",
 }
 PRECISIONS = {"int8-channel": "int8"}  # of all others the precision is their name
 ENGINES = {
     "bf16": "openvino",
     "int8-weights": "openvino",
+    "native-int8": "native",
 }  # what verifies a variant that onnxruntime on a CPU does not compute
 QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
     "int8": quantize_row_wise,
@@ -49,6 +54,8 @@ QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
     "int8-weights": store_int8,
 }
 WRITERS = {"int8": row_wise, "int8-weights": stored_int8}  # of encoders whose weights are known by their roles
+NATIVE = ("native-int8",)  # of them alone, too
+INT8_VARIANTS = (*QUANTIZERS, *NATIVE)
 
 
 class Drawn(NamedTuple):
@@ -115,6 +122,7 @@ class Quantizer(NamedTuple):
         stored: weights that were rounded with care.
         samples: some rows of each product's input as observed, after smoothing.
         inputs: names of the graph's inputs.
+        max_length: tokens of the longest text.
     """
 
     fp32: Path
@@ -122,6 +130,7 @@ class Quantizer(NamedTuple):
     stored: dict[str, Stored]
     samples: dict[str, Floats]
     inputs: tuple[str, ...]
+    max_length: int
 
     def saturations(self) -> dict[str, Saturation]:
         """Emulate a CPU without VNNI on every product whose input was observed."""
@@ -133,7 +142,11 @@ class Quantizer(NamedTuple):
 
     def write(self, variant: str, target: Path, exact: frozenset[str]) -> dict[str, int]:
         """Write a variant with these weights in fp32; give the names and bytes of those in int8."""
-        scheme = Scheme(exact, self.stored if variant in WRITERS else {})
+        scheme = Scheme(exact, {} if variant == "int8-channel" else self.stored)
+        if variant in NATIVE and self.weights is not None:
+            return write_native(
+                target, self.weights, scheme=scheme, inputs=self.inputs, max_length=self.max_length
+            )
         if variant in WRITERS and self.weights is not None:
             save(write_graph(self.weights, inputs=self.inputs, arithmetic=WRITERS[variant](scheme)), target)
         else:
@@ -148,6 +161,7 @@ def prepare_int8(
     texts: Encoded | None,
     inputs: tuple[str, ...],
     pad_token_id: int,
+    max_length: int,
 ) -> Quantizer:
     """Observe the model on texts, smooth its activations and round its weights by them; without texts weights are rounded to nearest.
 
@@ -157,9 +171,10 @@ def prepare_int8(
         texts: real ones; their labels are not needed.
         inputs: names of the graph's inputs.
         pad_token_id: of the model.
+        max_length: tokens of the longest text.
     """
     if texts is None:
-        return Quantizer(fp32, weights, {}, {}, inputs)
+        return Quantizer(fp32, weights, {}, {}, inputs, max_length)
     moments = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id)
     if weights is not None:
         weights, moments = smooth(weights, moments)
@@ -172,8 +187,9 @@ def prepare_int8(
             stored[name], samples[name] = round_columns(weight, found), found.sample
 
     if weights is not None:
-        visit_products(weights, inputs=inputs, visit=visit)
+        for name, linear in encoder_products(weights):
+            visit(name, linear.weight)
     else:
         for node, weight in products(onnx.load(fp32).graph):
             visit(node.input[1], weight)
-    return Quantizer(fp32, weights, stored, samples, inputs)
+    return Quantizer(fp32, weights, stored, samples, inputs, max_length)

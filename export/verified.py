@@ -28,7 +28,7 @@ from .saturation import Saturation
 from .sizes import size_by_layer
 from .speed import measure_classifier
 from .stages import Stages
-from .variants import ENGINES, FILES, QUANTIZERS, Quantizer, prepare_int8
+from .variants import ENGINES, FILES, INT8_VARIANTS, Quantizer, prepare_int8
 
 INVARIANCE_ROWS = 64  # answered alone and together
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
@@ -82,7 +82,7 @@ class Workshop:
         restored, saturation = None, None
         if name == "fp16":
             to_fp16(self.folder / FILES["fp32"], self.folder / variant.file)
-        elif name in QUANTIZERS:
+        elif name in INT8_VARIANTS:
             limits = [self.config.max_change, self.config.max_metric_drop, self.config.restore]
             made = self.stages.run(
                 name, self.rows_digest, limits, make=partial(self._make_int8, name), into=self.folder
@@ -162,6 +162,7 @@ class Workshop:
             texts=self.rows.encoded if self.rows else None,
             inputs=draft.variants[self.config.variants[0]].inputs,
             pad_token_id=draft.pad_token_id,
+            max_length=draft.max_length,
         )
 
 

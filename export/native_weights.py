@@ -1,0 +1,140 @@
+"""An encoder as portabert-native reads it: products packed for dot products of four, tables and vectors padded to whole registers (native/cpp/kernels.h draws both).
+
+    tensors     docs/native.md names them
+    arithmetic  that of row_wise.py, with its scales and zero points; what attention and norms compute is fp32
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.engines import native_file
+
+from .encoder_products import encoder_products
+from .encoder_weights import EncoderWeights, Linear, Norm
+from .graph import Floats
+from .row_wise import BOUNDED, INT8, SYMMETRIC, TINY, Scheme, round_to_nearest
+
+LANES, DEPTH = 16, 64  # columns and bytes that widths and depths are padded to
+ACTIVATIONS = {None: 0, "gelu": 1, "relu": 3, "tanh": 4}  # their numbers in portabert.h
+MAX_STEPS = 4
+HEAD_SIZES = range(1, 1025)
+
+Named = Iterator[tuple[str, npt.NDArray[Any]]]
+
+
+def write_native(
+    file: Path, weights: EncoderWeights, *, scheme: Scheme, inputs: tuple[str, ...], max_length: int
+) -> dict[str, int]:
+    """Write an encoder's file.
+
+    Args:
+        file: where it goes.
+        weights: of the encoder.
+        scheme: which weights stay exact, and how the others were rounded.
+        inputs: names of the model's inputs.
+        max_length: the longest text it will be given.
+
+    Returns:
+        The bytes of each weight and table in int8, by name.
+    """
+    tensors = dict(_tensors(weights, scheme, inputs, max_length))
+    native_file.write(file, shape=_shape(weights, inputs, max_length), tensors=tensors)
+    return {name.removesuffix(INT8): tensor.nbytes for name, tensor in tensors.items() if name.endswith(INT8)}
+
+
+def _shape(weights: EncoderWeights, inputs: tuple[str, ...], max_length: int) -> dict[str, Any]:
+    layer = weights.layers[0]
+    lowest, zero_point = BOUNDED.get(weights.activation, (0.0, SYMMETRIC))
+    floor = -1.0 if zero_point == SYMMETRIC else lowest / zero_point if zero_point else float(TINY)
+    widths = [len(step.linear.bias) for step in weights.head]
+    activations = [ACTIVATIONS[step.activation] for step in weights.head]
+    rest = [0] * (MAX_STEPS - len(widths))
+    return {
+        "vocabulary": len(weights.words),
+        "positions": len(weights.positions),
+        "types": len(weights.position_table(inputs)) // len(weights.positions),
+        "max_length": max_length,
+        "padding_idx": -1 if weights.padding_idx is None else weights.padding_idx,
+        "embedding": weights.words.shape[1],
+        "hidden": len(layer.output.bias),
+        "heads": weights.num_heads,
+        "head_size": weights.head_size,
+        "intermediate": len(layer.up.bias),
+        "layers": len(weights.layers),
+        "activation": ACTIVATIONS[weights.activation],
+        "zero_point": zero_point,
+        "floor": float(np.float32(floor)),
+        "relative": int(weights.relative_bias is not None),
+        "per_token": int(weights.per_token),
+        "steps": len(widths),
+        "step_width": widths + rest,
+        "step_activation": activations + rest,
+    }
+
+
+def _tensors(weights: EncoderWeights, scheme: Scheme, inputs: tuple[str, ...], max_length: int) -> Named:
+    yield from _table("words", weights.words, scheme)
+    yield from _table("positions", weights.position_table(inputs), scheme)
+    yield from _norm("embedding_norm", weights.embedding_norm)
+    for name, linear in encoder_products(weights):
+        yield from _product(name, linear, scheme)
+    for number, layer in enumerate(weights.layers):
+        yield from _norm(f"layer_{number}_attention_norm", layer.attention_norm)
+        yield from _norm(f"layer_{number}_norm", layer.norm)
+    norms = [weights.embedding_norm, *(norm for layer in weights.layers for norm in (layer.attention_norm, layer.norm))]
+    yield "epsilons", np.array([norm.epsilon for norm in norms], dtype=np.float32)
+    if weights.relative_bias is not None:
+        middle = weights.relative_bias.shape[1] // 2
+        kept = weights.relative_bias[:, middle - max_length + 1 : middle + max_length]  # (heads, 2 · max_length − 1)
+        yield "relative_bias", np.pad(kept, [(0, 0), (0, LANES)])
+    for number, step in enumerate(weights.head):
+        yield f"head_{number}", _panels(step.linear.weight)
+        yield f"head_{number}_bias", _padded(step.linear.bias)
+
+
+def _table(name: str, table: Floats, scheme: Scheme) -> Named:
+    if name in scheme.exact:
+        yield name, _padded(table)
+        return
+    stored = round_to_nearest(table.T)
+    yield name + INT8, _padded(np.ascontiguousarray(stored.values.T))
+    yield f"{name}_scale", stored.scale
+
+
+def _norm(name: str, norm: Norm) -> Named:
+    yield f"{name}_weight", _padded(norm.weight)
+    yield f"{name}_bias", _padded(norm.bias)
+    if norm.residual is not None:
+        yield f"{name}_residual", _padded(norm.residual)
+
+
+def _product(name: str, linear: Linear, scheme: Scheme) -> Named:
+    yield f"{name}_bias", _padded(linear.bias)
+    if name in scheme.exact:
+        yield name, _panels(linear.weight)
+        return
+    stored = scheme.stored.get(name) or round_to_nearest(linear.weight)
+    yield name + INT8, _fours(stored.values)
+    yield f"{name}_scale", _padded(stored.scale)
+    yield f"{name}_sum", _padded(stored.values.sum(axis=0, dtype=np.int32))
+
+
+def _padded(values: npt.NDArray[Any], multiple: int = LANES) -> npt.NDArray[Any]:
+    """Pad the last axis with zeros."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % multiple)])
+
+
+def _panels(weight: Floats) -> Floats:
+    """(K, N) -> (N / 16, K, 16)."""
+    padded = _padded(weight)
+    return np.ascontiguousarray(padded.reshape(len(padded), -1, LANES).swapaxes(0, 1))
+
+
+def _fours(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """(K, N) -> (N / 16, K / 4, 16, 4)."""
+    padded = _padded(_padded(values).T, DEPTH)  # (N, K)
+    return np.ascontiguousarray(padded.reshape(-1, LANES, padded.shape[1] // 4, 4).swapaxes(1, 2))

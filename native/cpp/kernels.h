@@ -1,0 +1,103 @@
+// What an encoder is computed from: the kernels of one instruction set, as a table of functions.
+//
+// Each kernels_*.cpp instantiates the same templates (rows.h, product.h, attention.h) for one instruction set and is compiled with its flags; encoder.cpp calls
+// through the table and knows none of them. Floats are computed in lanes of 16, in an order that is the same everywhere, and every multiplication that is followed by
+// an addition is fused: so all instruction sets give the same bits.
+
+#pragma once
+
+#include <cstdint>
+
+namespace portabert {
+
+constexpr int kLanes = 16;  // columns of floats are padded to multiples of it
+constexpr int kDepth = 64;  // so are the bytes of a quantised row: what an AMX tile takes at once
+
+constexpr int padded(int size, int multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+enum class Activation : std::int32_t { none = 0, gelu = 1, gelu_tanh = 2, relu = 3, tanh = 4 };
+
+// A weight (depth, width), in one of two forms. Columns lie in panels of 16, and the bytes of a panel are in the order in which dot products of four read them:
+//
+//     int8    [width / 16][depth / 4][16][4]     panel, step, column, 4 numbers along the depth     64 bytes a step: a register, four of NEON's, a row of an AMX tile
+//     exact   [width / 16][depth][16]            float
+//
+// Width is padded to 16 and depth to 64 (exact: not at all), with zeros.
+struct Product {
+  int depth = 0;
+  int width = 0;
+  const std::int8_t* int8 = nullptr;
+  const float* scale = nullptr;       // (width,) of each column
+  const std::int32_t* sum = nullptr;  // (width,) of each column's int8 numbers
+  const float* exact = nullptr;
+  const float* bias = nullptr;  // (width,)
+
+  int panels() const { return padded(width, kLanes) / kLanes; }
+};
+
+// Rows (n, depth) as floats, and quantised: value = (byte − zero_point) · scale.
+struct Rows {
+  const float* floats;
+  int float_stride;
+  const std::uint8_t* bytes;
+  int byte_stride;
+  const float* scale;  // of each row
+  int zero_point;
+};
+
+// How a row is quantised: by its largest magnitude, or, of an activation function that is bounded below, by its largest value.
+struct Range {
+  int zero_point = 128;
+  float floor = -1.0f;  // the least scale; below zero where rows are symmetric
+};
+
+struct ProductArgs {
+  const Product* product;
+  Rows rows;
+  int num_rows;
+  int panel_begin, panel_end;  // the columns to compute, in panels
+  float* out;                  // (num_rows, width), of all columns
+  int out_stride;
+  const float* residual;  // added, where it is not null; may be `out`
+  int residual_stride;
+  const float* factors;  // (width,) what the residual is multiplied by, where it is not null
+  Activation activation;
+};
+
+struct AttendArgs {
+  const float *query, *key, *value;  // of one head, of one text
+  int query_stride, key_stride;      // between tokens; the value's is the key's
+  int num_queries, num_keys, head_size;
+  const float* bias;  // of query 0 and key 0, added to scores; of query i it begins i before; null where there is none
+  float* out;
+  int out_stride;
+  float* scratch;  // attend_scratch(…) floats
+};
+
+constexpr int kQueryBlock = 4;  // queries that share each load of keys and values
+
+constexpr std::int64_t attend_scratch(int num_keys, int head_size) {
+  return std::int64_t{head_size + kQueryBlock} * padded(num_keys, kLanes) + 2 * kLanes;
+}
+
+// A row of an embedding table: int8 with a scale, or floats.
+struct TableRow {
+  const std::int8_t* int8;
+  float scale;
+  const float* exact;
+};
+
+struct Kernels {
+  const char* name;
+  void (*embed)(TableRow word, TableRow position, int width, float* out);
+  void (*norm)(float* row, int width, const float* weight, const float* bias, float epsilon);
+  void (*quantize)(const float* row, int width, Range range, std::uint8_t* bytes, float* scale);
+  void (*activate)(float* row, int width, Activation activation);
+  void (*multiply)(const ProductArgs& args);
+  void (*attend)(const AttendArgs& args);
+};
+
+// Each is compiled in where its architecture is; instruction_sets.cpp says which can run.
+extern const Kernels kScalarKernels, kAvx2Kernels, kAvxVnniKernels, kAvx512Kernels, kNeonKernels;
+
+}  // namespace portabert

@@ -1,0 +1,6 @@
+#include "instantiate.h"
+#include "lanes_avx2.h"
+
+namespace portabert {
+const Kernels kAvxVnniKernels = instantiate<AvxVnni>();
+}

@@ -1,0 +1,70 @@
+// 16 floats in a register of AVX-512, and VNNI's products of four bytes.
+
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace portabert {
+namespace {
+
+struct Avx512 {
+  static constexpr const char* name = "avx512-vnni";
+  static constexpr int kRows = 12, kPanels = 2;  // 24 of 32 registers are sums
+
+  using Floats = __m512;
+  using Ints = __m512i;
+
+  static Floats load(const float* from) { return _mm512_loadu_ps(from); }
+  static void store(float* to, Floats a) { _mm512_storeu_ps(to, a); }
+  static Floats broadcast(float value) { return _mm512_set1_ps(value); }
+  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+  static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+  static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+  static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  static Floats magnitude(Floats a) { return _mm512_abs_ps(a); }
+  static Floats round(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static Floats power_of_two(Floats a) {
+    const Ints exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+  }
+  static float sum(Floats a) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  static float largest(Floats a) { return _mm512_reduce_max_ps(a); }
+  static Floats from_int8(const std::int8_t* from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  }
+  static void store_bytes(std::uint8_t* to, Floats a, int zero_point) {
+    const Ints values = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(zero_point));
+    const __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(values, _mm512_setzero_si512()));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+  }
+
+  static Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }
+  static Ints load_ints(const std::int32_t* from) { return _mm512_loadu_si512(from); }
+  static void store_ints(std::int32_t* to, Ints a) { _mm512_storeu_si512(to, a); }
+  static constexpr int kByteShift = 0;
+  static Ints load_times(const std::int32_t* from, std::int32_t factor) {
+    return _mm512_mullo_epi32(_mm512_loadu_si512(from), _mm512_set1_epi32(factor));
+  }
+  using Weights = __m512i;
+  using Bytes = __m512i;
+  static Weights load_weights(const std::int8_t* from) { return _mm512_loadu_si512(from); }
+  static Bytes load_bytes(const std::uint8_t* from) {
+    std::int32_t four;
+    __builtin_memcpy(&four, from, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  static Ints dot(Ints sums, Bytes bytes, Weights weights) { return _mm512_dpbusd_epi32(sums, bytes, weights); }
+};
+
+}  // namespace
+}  // namespace portabert

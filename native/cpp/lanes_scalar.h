@@ -1,0 +1,119 @@
+// 16 floats, one after the other: what all other lanes must agree with, to the bit.
+
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace portabert {
+namespace {
+
+struct Scalar {
+  static constexpr const char* name = "scalar";
+  static constexpr int kRows = 2, kPanels = 1;  // of a tile of products
+
+  struct Floats {
+    float lane[kLanes];
+  };
+  struct Ints {
+    std::int32_t lane[kLanes];
+  };
+
+  template <class F>
+  static Floats each(F function) {
+    Floats result;
+    for (int i = 0; i < kLanes; ++i) result.lane[i] = function(i);
+    return result;
+  }
+
+  static Floats load(const float* from) {
+    return each([&](int i) { return from[i]; });
+  }
+  static void store(float* to, Floats a) { std::memcpy(to, a.lane, sizeof a.lane); }
+  static Floats broadcast(float value) {
+    return each([&](int) { return value; });
+  }
+  static Floats add(Floats a, Floats b) {
+    return each([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static Floats subtract(Floats a, Floats b) {
+    return each([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static Floats multiply(Floats a, Floats b) {
+    return each([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static Floats divide(Floats a, Floats b) {
+    return each([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  static Floats multiply_add(Floats a, Floats b, Floats c) {
+    return each([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
+  }
+  static Floats larger(Floats a, Floats b) {
+    return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static Floats smaller(Floats a, Floats b) {
+    return each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static Floats magnitude(Floats a) {
+    return each([&](int i) { return std::fabs(a.lane[i]); });
+  }
+  static Floats round(Floats a) {
+    return each([&](int i) { return std::nearbyint(a.lane[i]); });
+  }
+  // 2^a of whole numbers from −126 to 127.
+  static Floats power_of_two(Floats a) {
+    return each([&](int i) { return std::bit_cast<float>((static_cast<std::int32_t>(a.lane[i]) + 127) << 23); });
+  }
+  static float sum(Floats a) {
+    for (int half = kLanes / 2; half; half /= 2)
+      for (int i = 0; i < half; ++i) a.lane[i] += a.lane[i + half];
+    return a.lane[0];
+  }
+  static float largest(Floats a) {
+    float found = a.lane[0];
+    for (int i = 1; i < kLanes; ++i) found = a.lane[i] > found ? a.lane[i] : found;
+    return found;
+  }
+  static Floats from_int8(const std::int8_t* from) {
+    return each([&](int i) { return static_cast<float>(from[i]); });
+  }
+  // Rounds to whole numbers, adds the zero point, and keeps what is between 0 and 255.
+  static void store_bytes(std::uint8_t* to, Floats a, int zero_point) {
+    for (int i = 0; i < kLanes; ++i) {
+      const int value = static_cast<int>(std::nearbyint(a.lane[i])) + zero_point;
+      to[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
+    }
+  }
+
+  static Floats to_floats(Ints a) {
+    return each([&](int i) { return static_cast<float>(a.lane[i]); });
+  }
+  static Ints load_ints(const std::int32_t* from) {
+    Ints result;
+    std::memcpy(result.lane, from, sizeof result.lane);
+    return result;
+  }
+  static void store_ints(std::int32_t* to, Ints a) { std::memcpy(to, a.lane, sizeof a.lane); }
+  static constexpr int kByteShift = 0;  // what is taken off each byte before it is multiplied
+  static Ints load_times(const std::int32_t* from, std::int32_t factor) {
+    Ints result;
+    for (int i = 0; i < kLanes; ++i) result.lane[i] = from[i] * factor;
+    return result;
+  }
+  using Weights = const std::int8_t*;
+  using Bytes = const std::uint8_t*;
+  static Weights load_weights(const std::int8_t* from) { return from; }
+  static Bytes load_bytes(const std::uint8_t* from) { return from; }
+  static Ints dot(Ints sums, Bytes bytes, Weights weights) {
+    for (int i = 0; i < kLanes; ++i)
+      for (int j = 0; j < 4; ++j) sums.lane[i] += bytes[j] * weights[4 * i + j];
+    return sums;
+  }
+};
+
+}  // namespace
+}  // namespace portabert

@@ -1,0 +1,121 @@
+"""portabert's own engine for CPUs: packed texts in, no padding, int8 products in C++ (the distribution portabert-native)."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle import Variant
+from ..encode import Batch
+from ..errors import BundleError, EngineUnavailable
+from . import Settings, native_file
+from .lanes import Rivals, describe_threads
+
+INSTRUCTION_SET = "PORTABERT_INSTRUCTION_SET"  # the environment variable that forces one
+TOGETHER_TOKENS = 1024  # a call of more tokens has work for every thread: each computes texts of its own
+
+
+def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Settings) -> "NativeEngine":
+    """Open a model.
+
+    Raises:
+        BundleError: the file is damaged, or describes no encoder.
+        EngineUnavailable: the environment forces an instruction set that this processor lacks, or streams are neither 1 nor all threads.
+    """
+    import portabert_native
+
+    if settings.streams not in (None, 1, settings.threads):
+        raise EngineUnavailable(
+            f"its streams must be 1 or as many as threads ({settings.threads}). Got {settings.streams} instead"
+        )
+    contents = native_file.read(path)
+    forced = os.environ.get(INSTRUCTION_SET, "")
+    if forced and forced not in (here := portabert_native.instruction_sets()):
+        raise EngineUnavailable(
+            f"{INSTRUCTION_SET} must be one of {', '.join(here)} on this processor. Got {forced!r} instead"
+        )
+    try:
+        shape = portabert_native.Shape(**_fields(contents.shape, portabert_native))
+        model = portabert_native.Model(shape, threads=settings.threads, instruction_set=forced)
+        model.set(contents.tensors)
+    except (portabert_native.NativeError, TypeError, ValueError) as exc:
+        raise BundleError(f"{path} cannot be opened: {exc}. Export the model again.") from exc
+    return NativeEngine(model, settings, f"portabert-native {portabert_native.__version__}")
+
+
+def native_missing() -> str | None:
+    """Say why the engine cannot run here; None when it can."""
+    try:
+        import portabert_native
+    except ImportError:
+        return "portabert-native is not installed: pip install portabert-native"
+    try:
+        portabert_native.instruction_sets()
+    except (portabert_native.NativeError, OSError) as exc:
+        return f"portabert-native cannot be loaded: {exc}"
+    return None
+
+
+class NativeEngine:
+    """An encoder of portabert-native. `run` may be called from several threads at once; the calls wait for one another."""
+
+    num_lanes = 1  # it spreads the texts of a call over its threads itself
+    batch_invariant = True
+
+    def __init__(self, model: Any, settings: Settings, name: str) -> None:
+        """Take an open model, and how many texts it shall compute at once: `settings.streams` is 1 or all threads."""
+        self._model, self._settings, self._rivals = model, settings, Rivals()
+        streams = settings.streams or settings.threads
+        self.description = f"{name}, {model.instruction_set}, CPU, {describe_threads(settings.threads, streams)}"
+
+    def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
+        """Compute batches. Returns for each (B, C), or (T, C) from a model that labels tokens."""
+        texts = _join(batches)
+        logits = self._compute(texts)
+        sizes = [len(batch.input_ids if self._model.per_token else batch.lengths) for batch in batches]
+        return np.split(logits, np.cumsum(sizes)[:-1])
+
+    def _compute(self, texts: Batch) -> npt.NDArray[np.float32]:
+        num_tokens, settings = len(texts.input_ids), self._settings
+        if settings.threads == 1 or settings.streams is not None or num_tokens > TOGETHER_TOKENS:
+            return self._run(texts, together=settings.streams == 1)
+        together = self._rivals.prefer_shared(num_tokens)
+        start = time.perf_counter()
+        logits = self._run(texts, together=together)
+        self._rivals.note(num_tokens, time.perf_counter() - start, shared=together)
+        return logits
+
+    def _run(self, texts: Batch, *, together: bool) -> npt.NDArray[np.float32]:
+        import portabert_native
+
+        try:
+            logits: npt.NDArray[np.float32] = self._model.run(
+                texts.input_ids, texts.token_type_ids, texts.cu_seqlens, together=together
+            )
+        except portabert_native.NativeError as exc:
+            raise BundleError(f"the model cannot compute these texts: {exc}. Export the model again.") from exc
+        return logits
+
+
+def _join(batches: Sequence[Batch]) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
+    starts = np.cumsum([len(batch.input_ids) for batch in batches])
+    ends = [batch.cu_seqlens[1:] + start for batch, start in zip(batches[1:], starts, strict=False)]
+    return Batch(
+        np.concatenate([batch.input_ids for batch in batches]),
+        np.concatenate([batch.token_type_ids for batch in batches]),
+        np.concatenate([batches[0].cu_seqlens, *ends]).astype(np.int32),
+    )
+
+
+def _fields(shape: Mapping[str, Any], module: Any) -> dict[str, Any]:
+    """Give the fields of a `Shape`, lists as ctypes wants them."""
+    kinds = dict(module.Shape._fields_)
+    if set(shape) != set(kinds):
+        raise ValueError(f"its shape has the fields {sorted(shape)}, and {sorted(kinds)} are wanted")
+    return {name: kinds[name](*value) if isinstance(value, list) else value for name, value in shape.items()}
