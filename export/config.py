@@ -23,8 +23,8 @@ class ExportConfig:
     """The bundle's folder. Not set: bundles/ and the run's name."""
     overwrite: bool = False
     """Replace a bundle that is there."""
-    variants: tuple[Variants, ...] = ("fp32", "int8")
-    """The forms of the model to write. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8; int8-weights: for OpenVINO alone, as small as int8; fp16: for GPUs; bf16: the fp32 file in bf16 arithmetic, for OpenVINO on CPUs that have it; native-int8: int8 for portabert-native, the fastest on CPUs."""
+    variants: tuple[Variants, ...] | None = None
+    """The forms of the model to write. Not set: fp32, int8 and, where portabert-native is installed and knows the architecture, native-int8. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8; int8-weights: for OpenVINO alone, as small as int8; fp16: for GPUs; bf16: the fp32 file in bf16 arithmetic, for OpenVINO on CPUs that have it; native-int8: int8 for portabert-native, the fastest on CPUs."""
     exporter: Exporter = "auto"
     """Where the graph comes from. written: by portabert from the weights, for BERT and its kin; torch or optimum (needs the extra `optimum`): traced. auto: the first that can."""
     reuse: bool = True
@@ -56,11 +56,15 @@ class ExportConfig:
         """
         rules = [
             (
-                bool(self.variants),
+                self.variants is None or bool(self.variants),
                 f"--variants must name at least one of {', '.join(get_args(Variants))}",
                 self.variants,
             ),
-            (len(set(self.variants)) == len(self.variants), "--variants must be different", self.variants),
+            (
+                self.variants is None or len(set(self.variants)) == len(self.variants),
+                "--variants must be different",
+                self.variants,
+            ),
             (self.max_fp32_difference > 0, "--max-fp32-difference must be above 0", self.max_fp32_difference),
             (
                 self.max_change is None or 0 < self.max_change <= 1,

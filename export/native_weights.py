@@ -1,7 +1,7 @@
 """An encoder as portabert-native reads it: products packed for dot products of four, tables and vectors padded to whole registers (native/cpp/kernels.h draws both).
 
-    tensors     docs/native.md names them
-    arithmetic  that of row_wise.py, with its scales and zero points; what attention and norms compute is fp32
+tensors     docs/native.md names them
+arithmetic  that of row_wise.py, with its scales and zero points; what attention and norms compute is fp32
 """
 
 from collections.abc import Iterator

@@ -26,7 +26,7 @@ from trainer.config import TrainConfig
 from .config import ExportConfig
 from .contract import check_contract, check_token_ids
 from .encoder_weights import EncoderWeights
-from .errors import ParityError
+from .errors import ParityError, TraceError
 from .gate import Rows
 from .golden import make_golden
 from .graph import remove
@@ -34,7 +34,7 @@ from .reference import Floats, Reference
 from .report import Line, Report, bundle_readme, versions
 from .speed import measure_torch
 from .stages import Stages, program_digest
-from .variants import FILES, NATIVE, PRECISIONS, draw, weights_of
+from .variants import FILES, NATIVE, PRECISIONS, USUAL, draw, weights_of
 from .verified import Workshop
 
 KEPT = ".export"  # in the run's folder
@@ -72,11 +72,10 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         say(
             f"{drawn['summary']}; agrees with PyTorch at every shape and mask: largest difference {drawn['contract']:.1e}"
         )
-        if drawn["exporter"] != "written" and (native := sorted(set(config.variants) & set(NATIVE))):
-            raise TraceError(_why_not_native(native, weights_of(checkpoint, reference)))
+        names = _choose_variants(config, checkpoint, reference, drawn["exporter"], say)
         golden, golden_logits = make_golden(checkpoint, reference=reference, encoder=encoder)
         check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
-        draft = _draft(config, checkpoint, reference, golden, made_by=versions(drawn["exporter"]))
+        draft = _draft(checkpoint, reference, names, golden, made_by=versions(drawn["exporter"]))
 
         report = Report.begin(
             checkpoint,
@@ -93,12 +92,13 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             rows = Rows(checkpoint, records, encoded, _take_logits(folder / LOGITS, encoded, checkpoint))
             speed = measure_torch(reference, encoded)
             report.add(Line("pytorch", rows.compare(rows.expected), speed, _size_of(checkpoint.folder), {}))
+        del reference  # a large model's weights are gigabytes, and int8 needs room for what it observes of them
         workshop = Workshop(
             config=config,
             folder=folder,
             draft=draft,
             golden_logits=golden_logits,
-            weights=partial(_weights, checkpoint, reference, drawn["exporter"]),
+            weights=partial(_weights, checkpoint, drawn["exporter"]),
             rows=rows,
             rows_digest=rows_digest,
             stages=stages,
@@ -106,7 +106,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         )
         variants: dict[str, Variant] = {}
         problems: list[str] = []
-        for name in config.variants:
+        for name in names:
             made = workshop.make(name)
             report.add(made.line)
             report.saturation |= made.saturation or {}
@@ -161,13 +161,32 @@ def _draw(config: ExportConfig, checkpoint: Checkpoint, reference: Reference, fo
     return {**drawn._asdict(), "summary": drawn.summary, "contract": contract}
 
 
-def _why_not_native(variants: list[str], weights: EncoderWeights | str) -> str:
-    why = weights if isinstance(weights, str) else "its graph was traced, as --exporter asks"
-    return f"--variants {' '.join(variants)} is written from an encoder's weights, but {why}. Leave it out; all other variants run without it."
+def _choose_variants(
+    config: ExportConfig, checkpoint: Checkpoint, reference: Reference, exporter: str, say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Give the variants that were asked for, or the usual ones; those for portabert-native are written from an encoder's weights."""
+    written = exporter == "written"
+    if config.variants is None:
+        missing = why_missing("native")
+        if written and missing:
+            say(f"note: {', '.join(NATIVE)} is left out: {missing}")
+        return USUAL + (NATIVE if written and not missing else ())
+    if not written and (native := sorted(set(config.variants) & set(NATIVE))):
+        weights = weights_of(checkpoint, reference)
+        why = weights if isinstance(weights, str) else f"its graph was traced, as --exporter {config.exporter} asks"
+        raise TraceError(
+            f"--variants {' '.join(native)} is written from an encoder's weights, but {why}. Leave it out; the other variants do without."
+        )
+    return config.variants
 
 
 def _draft(
-    config: ExportConfig, checkpoint: Checkpoint, reference: Reference, golden: Golden, *, made_by: dict[str, str]
+    checkpoint: Checkpoint,
+    reference: Reference,
+    variants: Sequence[str],
+    golden: Golden,
+    *,
+    made_by: dict[str, str],
 ) -> Manifest:
     """Say all that is known before a variant is made."""
     return Manifest(
@@ -179,7 +198,7 @@ def _draft(
         pad_token_id=reference.pad_token_id,
         thresholds=(0.5,) * len(checkpoint.labels) if TASKS[checkpoint.config.task].thresholds else None,
         temperature=1.0,
-        variants={name: _variant(name, reference.inputs) for name in config.variants},
+        variants={name: _variant(name, reference.inputs) for name in variants},
         files={},
         made_by=made_by,
         golden=golden,
@@ -199,8 +218,8 @@ def _variant(name: str, inputs: tuple[str, ...]) -> Variant:
     )
 
 
-def _weights(checkpoint: Checkpoint, reference: Reference, exporter: str) -> EncoderWeights | None:
-    found = weights_of(checkpoint, reference) if exporter == "written" else None
+def _weights(checkpoint: Checkpoint, exporter: str) -> EncoderWeights | None:
+    found = weights_of(checkpoint, Reference.load(checkpoint)) if exporter == "written" else None
     return found if isinstance(found, EncoderWeights) else None
 
 

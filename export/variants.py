@@ -56,6 +56,7 @@ QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
 WRITERS = {"int8": row_wise, "int8-weights": stored_int8}  # of encoders whose weights are known by their roles
 NATIVE = ("native-int8",)  # of them alone, too
 INT8_VARIANTS = (*QUANTIZERS, *NATIVE)
+USUAL = ("fp32", "int8")  # and NATIVE, where it can be verified
 
 
 class Drawn(NamedTuple):
@@ -144,9 +145,7 @@ class Quantizer(NamedTuple):
         """Write a variant with these weights in fp32; give the names and bytes of those in int8."""
         scheme = Scheme(exact, {} if variant == "int8-channel" else self.stored)
         if variant in NATIVE and self.weights is not None:
-            return write_native(
-                target, self.weights, scheme=scheme, inputs=self.inputs, max_length=self.max_length
-            )
+            return write_native(target, self.weights, scheme=scheme, inputs=self.inputs, max_length=self.max_length)
         if variant in WRITERS and self.weights is not None:
             save(write_graph(self.weights, inputs=self.inputs, arithmetic=WRITERS[variant](scheme)), target)
         else:
@@ -156,7 +155,7 @@ class Quantizer(NamedTuple):
 
 def prepare_int8(
     fp32: Path,
-    weights: EncoderWeights | None,
+    read: Callable[[], EncoderWeights | None],
     *,
     texts: Encoded | None,
     inputs: tuple[str, ...],
@@ -167,15 +166,16 @@ def prepare_int8(
 
     Args:
         fp32: its exact graph.
-        weights: of an encoder that is written; None of one that was traced.
+        read: reads the weights of an encoder that is written; None of one that was traced. Called when the model has been observed: of a large one they are gigabytes.
         texts: real ones; their labels are not needed.
         inputs: names of the graph's inputs.
         pad_token_id: of the model.
         max_length: tokens of the longest text.
     """
     if texts is None:
-        return Quantizer(fp32, weights, {}, {}, inputs, max_length)
+        return Quantizer(fp32, read(), {}, {}, inputs, max_length)
     moments = observe(fp32, texts, inputs=inputs, pad_token_id=pad_token_id)
+    weights = read()
     if weights is not None:
         weights, moments = smooth(weights, moments)
     stored: dict[str, Stored] = {}

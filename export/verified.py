@@ -158,9 +158,9 @@ class Workshop:
         draft = self.draft
         return prepare_int8(
             self.folder / FILES["fp32"],
-            self.weights(),  # held by nobody else: of a large model they are gigabytes, and smoothing makes others of them
+            self.weights,
             texts=self.rows.encoded if self.rows else None,
-            inputs=draft.variants[self.config.variants[0]].inputs,
+            inputs=next(iter(draft.variants.values())).inputs,
             pad_token_id=draft.pad_token_id,
             max_length=draft.max_length,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Instruction sets that decide how fast int8 and bf16 are, as Linux names them.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
-PACKAGES = ("portabert", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu", "openvino")
+PACKAGES = ("portabert", "numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu", "openvino", "portabert-native")
 
 
 def processor() -> str:

@@ -285,7 +285,8 @@ def make_bundle(
             speed.MAX_TEXTS, speed.REPEATS, speed.LATENCY_TEXTS = 16, 1, 2
             bundle = tmp_path_factory.mktemp("bundles") / f"{family}-{shape}"
             limits = ["--max-change=1", "--max-metric-drop=1"]  # random weights decide by a hair
-            assert main([str(make_run(family, shape)), f"--output={bundle}", *limits]) == 0
+            variants = ["--variants", "fp32", "int8"]  # whether or not portabert-native is there
+            assert main([str(make_run(family, shape)), f"--output={bundle}", *variants, *limits]) == 0
             made[family, shape] = bundle
         return made[family, shape]
 

@@ -35,9 +35,10 @@ MORE = {
     "runtime/tables.py": (set[str](), {"pyarrow"}),
     "runtime/engines/ort.py": (set[str](), {"onnxruntime"}),
     "runtime/engines/exactness.py": (set[str](), {"onnxruntime"}),
+    "runtime/engines/native.py": (set[str](), {"portabert_native"}),
     "runtime/engines/openvino.py": (set[str](), {"openvino"}),
 }
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tyro", "pyarrow", "tqdm")
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "portabert_native", "tyro", "pyarrow", "tqdm")
 
 # Where a task's name may be compared, and why.
 NAMED_TASKS = {

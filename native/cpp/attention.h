@@ -116,10 +116,9 @@ void attend(const AttendArgs& args) {
   const int stride = padded(args.num_keys, kLanes);
   float* columns = args.scratch;
   float* scores = columns + std::int64_t{args.head_size} * stride;
-  for (int i = 0; i < args.head_size; ++i) {
-    float* column = columns + std::int64_t{i} * stride;
-    for (int key = 0; key < args.num_keys; ++key) column[key] = args.key[std::int64_t{key} * args.key_stride + i];
-    for (int key = args.num_keys; key < stride; ++key) column[key] = 0.0f;
+  for (int key = 0; key < stride; ++key) {
+    const float* from = args.key + std::int64_t{key} * args.key_stride;
+    for (int i = 0; i < args.head_size; ++i) columns[std::int64_t{i} * stride + key] = key < args.num_keys ? from[i] : 0.0f;
   }
   int query = 0;
   for (; query + kQueryBlock <= args.num_queries; query += kQueryBlock)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <string>
@@ -156,6 +157,16 @@ int portabert_set(portabert_model* model, const char* name, const void* data, ui
   return guarded([&] {
     if (!model || !name) throw Refused("an address is null");
     model->model.set(name, data, bytes);
+  });
+}
+
+int portabert_tensor(const portabert_model* model, int32_t index, const char** name, uint64_t* bytes, int32_t* optional) {
+  return guarded([&] {
+    if (!model || !name || !bytes || !optional) throw Refused("an address is null");
+    const auto& slots = model->model.slots();
+    if (index < 0 || static_cast<std::size_t>(index) >= slots.size()) throw Refused("there are ", slots.size(), " tensors. Got ", index, " instead");
+    const auto& [found, slot] = *std::next(slots.begin(), index);
+    *name = found.c_str(), *bytes = slot.bytes, *optional = slot.optional;
   });
 }
 

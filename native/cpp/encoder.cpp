@@ -10,6 +10,12 @@ namespace {
 // Rows that go through a layer together after its attention, so that what lies between the feed-forward products stays in a cache.
 constexpr int kRowBlock = 96;
 
+// Rows of each block where there are more: blocks of like size, in whole tiles of twelve.
+constexpr int block_rows(int rows) {
+  const int blocks = (rows + kRowBlock - 1) / kRowBlock;
+  return padded((rows + blocks - 1) / blocks, 12);
+}
+
 constexpr Range kSymmetric{};
 
 // One pass over texts: what every step needs.
@@ -30,8 +36,8 @@ class Pass {
     const float* factors = model_.projection.width ? nullptr : model_.embedding_norm.residual;
     for (const Layer& layer : model_.layers) {
       attend(layer);
-      const int rows = layer.first_only ? texts_.count() : texts_.tokens();
-      for (int begin = 0; begin < rows; begin += kRowBlock) feed(layer, factors, begin, std::min(begin + kRowBlock, rows));
+      const int rows = layer.first_only ? texts_.count() : texts_.tokens(), step = block_rows(rows);
+      for (int begin = 0; begin < rows; begin += step) feed(layer, factors, begin, std::min(begin + step, rows));
       factors = layer.norm.residual;
     }
     read(logits);
@@ -213,13 +219,13 @@ void Workspace::reserve(const Model& model, int num_tokens, int longest, int cre
   const std::int64_t block = std::min(num_tokens, kRowBlock), raised_width = padded(shape.intermediate, kDepth);
   x.reserve(tokens * widest);
   if (model.projection.width) embedded.reserve(tokens * widest);
-  bytes.reserve(tokens * widest);
+  bytes.reserve((tokens + kSpareRows) * widest);
   scales.reserve(tokens);
   context.reserve(tokens * widest);
   query.reserve(tokens * padded(static_cast<int>(inner), kLanes));
   key_value.reserve(tokens * padded(3 * static_cast<int>(inner), kLanes) + 2 * kLanes);  // lanes beyond a head's last number are read
   raised.reserve(block * raised_width);
-  raised_bytes.reserve(block * raised_width);
+  raised_bytes.reserve((block + kSpareRows) * raised_width);
   raised_scales.reserve(block);
   std::int64_t head_width = 0;
   for (const Step& step : model.head) head_width = std::max<std::int64_t>(head_width, padded(step.product.width, kLanes));

@@ -12,8 +12,8 @@ namespace portabert {
 namespace {
 
 template <class Lanes>
-constexpr Kernels instantiate() {
-  return {Lanes::name, embed<Lanes>, norm<Lanes>, quantize<Lanes>, activate<Lanes>, multiply<Lanes>, attend<Lanes>};
+constexpr Kernels instantiate(const char* name = Lanes::name, void (*multiply_rows)(const ProductArgs&) = multiply<Lanes>) {
+  return {name, embed<Lanes>, norm<Lanes>, quantize<Lanes>, multiply_rows, attend<Lanes>};
 }
 
 }  // namespace

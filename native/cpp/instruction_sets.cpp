@@ -5,6 +5,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -48,6 +50,14 @@ bool has_avx512_vnni() {
   const bool foundation = has(more.ebx, 16) && has(more.ebx, 17) /* DQ */ && has(more.ebx, 30) /* BW */;
   return has_avx2() && (saved_state() & 0xe6) == 0xe6 && foundation && has(more.ebx, 31) /* VL */ && has(more.ecx, 11);
 }
+
+// Tiles are 8 KB of state a thread, which Linux gives to a process that asks for it.
+bool has_amx() {
+  constexpr int request_permission = 0x1023, tile_data = 18;
+  const unsigned features = ask(7, 0).edx;
+  return has_avx512_vnni() && has(features, 24) && has(features, 25) && (saved_state() & 0x60000) == 0x60000 &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
 #elif defined(__aarch64__)
 bool has_dot_product() {
 #if defined(__APPLE__)
@@ -65,13 +75,16 @@ bool always() { return true; }
 std::span<const InstructionSet> instruction_sets() {
   static constexpr InstructionSet sets[] = {
 #if defined(__x86_64__)
+      {&kAmxKernels, has_amx},
       {&kAvx512Kernels, has_avx512_vnni},
       {&kAvxVnniKernels, has_avx_vnni},
+      {&kAvx512Of256Kernels, has_avx512_vnni},
       {&kAvx2Kernels, has_avx2},
 #elif defined(__aarch64__)
       {&kNeonKernels, has_dot_product},
 #endif
       {&kScalarKernels, always},
+      {&kAmxEmulatedKernels, always},
   };
   return sets;
 }

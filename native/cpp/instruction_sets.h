@@ -13,7 +13,7 @@ struct InstructionSet {
   bool (*here)();  // whether processor and operating system have it
 };
 
-// Those that were compiled in, fastest first; the last one, scalar, runs everywhere.
+// Those that were compiled in, fastest first; scalar and what emulates others run everywhere.
 std::span<const InstructionSet> instruction_sets();
 
 // By name; the fastest that is here for an empty name; null where there is none such, or it is not here.

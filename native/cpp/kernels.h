@@ -45,6 +45,8 @@ struct Rows {
   int zero_point;
 };
 
+constexpr int kSpareRows = 32;  // that may be read behind the last one, whatever they hold
+
 // How a row is quantised: by its largest magnitude, or, of an activation function that is bounded below, by its largest value.
 struct Range {
   int zero_point = 128;
@@ -92,12 +94,13 @@ struct Kernels {
   void (*embed)(TableRow word, TableRow position, int width, float* out);
   void (*norm)(float* row, int width, const float* weight, const float* bias, float epsilon);
   void (*quantize)(const float* row, int width, Range range, std::uint8_t* bytes, float* scale);
-  void (*activate)(float* row, int width, Activation activation);
   void (*multiply)(const ProductArgs& args);
   void (*attend)(const AttendArgs& args);
 };
 
 // Each is compiled in where its architecture is; instruction_sets.cpp says which can run.
-extern const Kernels kScalarKernels, kAvx2Kernels, kAvxVnniKernels, kAvx512Kernels, kNeonKernels;
+extern const Kernels kScalarKernels, kAmxEmulatedKernels;
+extern const Kernels kAvx2Kernels, kAvxVnniKernels, kAvx512Of256Kernels, kAvx512Kernels, kAmxKernels;
+extern const Kernels kNeonKernels;
 
 }  // namespace portabert

@@ -2,5 +2,5 @@
 #include "lanes_avx2.h"
 
 namespace portabert {
-const Kernels kAvxVnniKernels = instantiate<AvxVnni>();
+const Kernels kAvxVnniKernels = instantiate<AvxVnni>("avx-vnni");
 }

@@ -77,6 +77,8 @@ struct Avx2Lanes {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), a.low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8), a.high);
   }
+  static Ints no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static Ints add_ints(Ints a, Ints b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
   static constexpr int kByteShift = 0;
   static Ints load_times(const std::int32_t* from, std::int32_t factor) {
     const __m256i by = _mm256_set1_epi32(factor);
@@ -92,9 +94,8 @@ struct Avx2Lanes {
   }
 };
 
-#ifdef __AVXVNNI__
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
 struct AvxVnni : Avx2Lanes {
-  static constexpr const char* name = "avx-vnni";
   static constexpr int kRows = 6, kPanels = 1;  // 12 of 16 registers are sums
 
   struct Weights {
@@ -104,7 +105,16 @@ struct AvxVnni : Avx2Lanes {
   static Weights load_weights(const std::int8_t* from) { return {load_register(from), load_register(from + 32)}; }
   static Bytes load_bytes(const std::uint8_t* from) { return broadcast_four(from); }
   static Ints dot(Ints sums, Bytes bytes, Weights weights) {
-    return {_mm256_dpbusd_avx_epi32(sums.low, bytes, weights.low), _mm256_dpbusd_avx_epi32(sums.high, bytes, weights.high)};
+    return {dot(sums.low, bytes, weights.low), dot(sums.high, bytes, weights.high)};
+  }
+
+ private:
+  static __m256i dot(__m256i sums, __m256i bytes, __m256i weights) {
+#ifdef __AVXVNNI__
+    return _mm256_dpbusd_avx_epi32(sums, bytes, weights);
+#else
+    return _mm256_dpbusd_epi32(sums, bytes, weights);
+#endif
   }
 };
 #endif

@@ -73,6 +73,14 @@ class Model {
   // Throws Refused, naming all tensors that are still missing.
   void finish();
 
+  // A tensor this model has: where its address goes, and how many bytes it must have.
+  struct Slot {
+    const void** address;
+    std::uint64_t bytes;
+    bool optional;
+  };
+  const std::map<std::string, Slot, std::less<>>& slots() const { return slots_; }
+
   int num_labels() const { return shape.step_width[shape.steps - 1]; }
 
   portabert_shape shape;
@@ -86,13 +94,6 @@ class Model {
   bool ready = false;
 
  private:
-  // A tensor this model has: where its address goes, and how many bytes it must have.
-  struct Slot {
-    const void** address;
-    std::uint64_t bytes;
-    bool optional;
-  };
-
   template <class Number>
   void expect(const std::string& name, const Number** address, std::int64_t count, bool optional = false) {
     // Pointers to const are alike in memory, whatever they point to.

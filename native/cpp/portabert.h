@@ -58,6 +58,9 @@ PORTABERT_API const char* portabert_error(void);
 PORTABERT_API portabert_model* portabert_open(const portabert_shape* shape, const char* instruction_set, int32_t threads);
 PORTABERT_API void portabert_close(portabert_model* model);
 PORTABERT_API int portabert_set(portabert_model* model, const char* name, const void* data, uint64_t bytes);
+/* What tensors there are to set: the name and bytes of number `index`, and whether one can do without it. 0, or −1 where there are no more. A weight has two forms, `name`
+   and `name_int8` with `name_scale` and `name_sum`, of which one is set. Names live as long as the model. */
+PORTABERT_API int portabert_tensor(const portabert_model* model, int32_t index, const char** name, uint64_t* bytes, int32_t* optional);
 PORTABERT_API int portabert_ready(portabert_model* model);
 PORTABERT_API const char* portabert_instruction_set(const portabert_model* model);
 

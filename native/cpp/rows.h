@@ -1,10 +1,9 @@
-// What is done to single rows: embedding, LayerNorm, quantisation, activation. Rows are padded to whole lanes with zeros, and stay so.
+// What is done to single rows: embedding, LayerNorm, quantisation. Rows are padded to whole lanes with zeros, and stay so.
 
 #pragma once
 
 #include <cmath>
 
-#include "functions.h"
 #include "kernels.h"
 
 namespace portabert {
@@ -57,11 +56,6 @@ void quantize(const float* row, int width, Range range, std::uint8_t* bytes, flo
   const auto factor = Lanes::broadcast(*scale > 0.0f ? 1.0f / *scale : 0.0f);
   for (int i = 0; i < width; i += kLanes)
     Lanes::store_bytes(bytes + i, Lanes::multiply(Lanes::load(row + i), factor), range.zero_point);
-}
-
-template <class Lanes>
-void activate(float* row, int width, Activation activation) {
-  for (int i = 0; i < width; i += kLanes) Lanes::store(row + i, apply<Lanes>(activation, Lanes::load(row + i)));
 }
 
 }  // namespace

@@ -81,9 +81,7 @@ class Model:
         for name, tensor in tensors.items():
             if not tensor.flags.c_contiguous:
                 raise NativeError(f"{name!r} must be contiguous")
-            self._check(
-                self._library.portabert_set(self._handle, name.encode(), tensor.ctypes.data, tensor.nbytes)
-            )
+            self._check(self._library.portabert_set(self._handle, name.encode(), tensor.ctypes.data, tensor.nbytes))
         self._check(self._library.portabert_ready(self._handle))
         self._tensors = tensors
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Se
 
     Raises:
         BundleError: the file is damaged, or describes no encoder.
-        EngineUnavailable: the environment forces an instruction set that this processor lacks, or streams are neither 1 nor all threads.
+        EngineUnavailable: the library does not load, the environment forces an instruction set that this processor lacks, or streams are neither 1 nor all
+            threads.
     """
     import portabert_native
 
@@ -32,9 +34,13 @@ def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Se
         raise EngineUnavailable(
             f"its streams must be 1 or as many as threads ({settings.threads}). Got {settings.streams} instead"
         )
+    try:
+        here = portabert_native.instruction_sets()
+    except (portabert_native.NativeError, OSError) as exc:
+        raise EngineUnavailable(f"portabert-native cannot be loaded: {exc}") from exc
     contents = native_file.read(path)
     forced = os.environ.get(INSTRUCTION_SET, "")
-    if forced and forced not in (here := portabert_native.instruction_sets()):
+    if forced and forced not in here:
         raise EngineUnavailable(
             f"{INSTRUCTION_SET} must be one of {', '.join(here)} on this processor. Got {forced!r} instead"
         )
@@ -48,15 +54,9 @@ def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Se
 
 
 def native_missing() -> str | None:
-    """Say why the engine cannot run here; None when it can."""
-    try:
-        import portabert_native
-    except ImportError:
+    """Say why the engine cannot run here; None when it can. It is looked for and not imported: most bundles may have no variant for it."""
+    if find_spec("portabert_native") is None:
         return "portabert-native is not installed: pip install portabert-native"
-    try:
-        portabert_native.instruction_sets()
-    except (portabert_native.NativeError, OSError) as exc:
-        return f"portabert-native cannot be loaded: {exc}"
     return None
 
 

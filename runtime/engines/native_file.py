@@ -20,7 +20,7 @@ Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]
 ALIGNMENT = 64  # bytes: a cache line, and a register of AVX-512
 MAX_HEADER_BYTES = 16 * 2**20  # BERT-large's has 60,000
 METADATA, ENTRY = "__metadata__", "portabert"
-DTYPES = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I8": np.dtype("i1")}
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I8": np.dtype("i1")}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -94,4 +94,5 @@ def _take(data: npt.NDArray[np.uint8], name: str, entry: Mapping[str, Any]) -> n
         raise ValueError(f"{name!r} has a shape or offsets that are no natural numbers")
     if end > len(data) or end - start != math.prod(dimensions) * dtype.itemsize or start % dtype.itemsize:
         raise ValueError(f"{name!r} has the shape {dimensions} and lies at {start}–{end} of {len(data)} bytes")
-    return data[start:end].view(dtype).reshape(dimensions)
+    tensor: npt.NDArray[Any] = data[start:end].view(dtype).reshape(dimensions)
+    return tensor

@@ -125,5 +125,3 @@ def make_model(tmp_path: Path) -> Callable[..., Any]:
         return open_model(file, threads=threads, instruction_set=instruction_set)
 
     return make
-
-

@@ -320,7 +320,7 @@ def test_threads_that_share_a_model_get_the_answers_of_one(
 
 def test_an_unknown_engine_or_variant_is_refused_with_those_there_are(bundle: Path) -> None:
     with pytest.raises(
-        InputError, match=r"engine must be 'auto' or one of 'ort-cuda', 'ort-cpu', 'openvino'. Got 'tpu'"
+        InputError, match=r"engine must be 'auto' or one of 'ort-cuda', 'native', 'ort-cpu', 'openvino'. Got 'tpu'"
     ):
         runtime.load(bundle, engine="tpu")
     with pytest.raises(InputError, match=r"variant must be 'auto' or one of 'fp32', 'int8'. Got 'int4' instead"):
@@ -345,19 +345,20 @@ def test_options_that_an_engine_of_ones_own_could_not_follow_are_refused(tmp_pat
 
 
 def test_without_any_engine_the_error_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("onnxruntime", "openvino"):
+    for package in ("onnxruntime", "openvino", "portabert_native"):
         monkeypatch.setitem(sys.modules, package, None)
-    missing = r"{} is not installed: pip install 'portabert\[{}\]'"
+    missing = r"{} is not installed: pip install '?{}'?"
     with pytest.raises(
-        EngineUnavailable, match=r"engine 'ort-cpu' cannot run here: " + missing.format("onnxruntime", "cpu")
+        EngineUnavailable, match=r"engine 'ort-cpu' cannot run here: " + missing.format("onnxruntime", r"portabert\[cpu\]")
     ):
         runtime.load(bundle, engine="ort-cpu")
     each = "; ".join(
-        f"not {engine}: {missing.format(package, extra)}"
-        for engine, package, extra in (
-            ("ort-cuda", "onnxruntime", "gpu"),
-            ("ort-cpu", "onnxruntime", "cpu"),
-            ("openvino", "OpenVINO", "openvino"),
+        f"not {engine}: {missing.format(package, what)}"
+        for engine, package, what in (
+            ("ort-cuda", "onnxruntime", r"portabert\[gpu\]"),
+            ("native", "portabert-native", "portabert-native"),
+            ("ort-cpu", "onnxruntime", r"portabert\[cpu\]"),
+            ("openvino", "OpenVINO", r"portabert\[openvino\]"),
         )
     )
     with pytest.raises(EngineUnavailable, match="no engine can run here: " + each):
