@@ -3,7 +3,7 @@
     python bench/quality.py --data DIR [--only sst2 trec] [--work runs/quality]
 
 Reads the raw files of the data sets (bench/README.md lists the folders), trains with `python -m trainer`, exports with `python -m export`, and measures
-PyTorch, fp32 and int8 on the test split, which nothing was chosen on. Resumable: a finished run is not done again.
+PyTorch, fp32, int8 and native-int8 on the test split, which nothing was chosen on. Resumable: a finished run is not done again.
 Prints a table, then one JSON document as its last line.
 """
 
@@ -74,7 +74,7 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
         resume = ["--resume"] if (run / "train_config.json").is_file() else []
         _python("trainer", *sources, f"--output={run}", f"--seed={seed}", *recipe.flags, *resume)
     # The gate is the evaluation split's; what is reported below is the test split's.
-    _python("export", str(run), f"--output={bundle}", "--overwrite", "--variants", "fp32", "int8")
+    _python("export", str(run), f"--output={bundle}", "--overwrite", "--variants", *FORMS)
     result.write_text(
         json.dumps(
             {"data": name, "seed": seed, "flags": recipe.flags, **_measure(run, bundle, files["test"])}, indent=1
@@ -94,13 +94,14 @@ def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
     encoded = checkpoint.encoder().encode([r.model_input for r in records])
     rows = Rows(checkpoint, records, encoded, Reference.load(checkpoint).logits(encoded))
     figures = {"pytorch": rows.compare(rows.expected)}
-    for variant in ("fp32", "int8"):
-        figures[variant] = rows.compare(load(bundle, variant=variant, engine="ort-cpu").logits(encoded))
+    for variant, engine in FORMS.items():
+        figures[variant] = rows.compare(load(bundle, variant=variant, engine=engine).logits(encoded))
+    restored = {line["name"]: line["restored"] for line in json.loads((bundle / "report.json").read_text())["lines"]}
     return {
         "rows": len(records),
         "metric": checkpoint.objective.best_metric,
         "test": {name: value._asdict() for name, value in figures.items()},
-        "int8_path": json.loads((bundle / "report.json").read_text())["lines"][-1]["restored"],
+        "restored": {variant: restored[variant] for variant in INT8},
     }
 
 
@@ -175,6 +176,8 @@ def _wnut17(name: str) -> Callable[[Path], RawRows]:
     return read
 
 
+FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native"}  # variant → engine
+INT8 = ("int8", "native-int8")
 PAIR = "--text-pair-column=text_pair"
 RECIPES: dict[str, Recipe] = {
     "sst2": Recipe(
@@ -222,23 +225,24 @@ RECIPES: dict[str, Recipe] = {
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:
-    print(
-        f"{'data':12}{'seeds':>6}  {'metric':14}{'PyTorch':>16}{'fp32':>16}{'int8':>16}{'int8 flips':>12}{'in fp32':>16}"
-    )
+    forms = ("pytorch", *FORMS)
+    changes = "".join(f"{form + ' changed':>21}{'in fp32':>9}" for form in INT8)
+    print(f"{'data':12}{'seeds':>6}  {'metric':14}" + "".join(f"{form:>16}" for form in forms) + changes)
     for name in RECIPES:
         runs = [result for result in results if result["data"] == name]
         if not runs:
             continue
         for metric in runs[0]["test"]["pytorch"]["metrics"]:
-            cells = "".join(
-                f"{_spread([run['test'][form]['metrics'][metric] for run in runs]):>16}"
-                for form in ("pytorch", "fp32", "int8")
-            )
-            flips = mean(1 - run["test"]["int8"]["agreement"] for run in runs)
-            kept = ", ".join(
-                f"{len(run['int8_path']['trials'][-1]['exact'])}/{run['int8_path']['num_weights']}" for run in runs
-            )
-            print(f"{name:12}{len(runs):>6}  {metric:14}{cells}{flips:>12.2%}{kept:>16}")
+            cells = "".join(f"{_spread([run['test'][form]['metrics'][metric] for run in runs]):>16}" for form in forms)
+            cells += "".join(_changes(runs, form) for form in INT8)
+            print(f"{name:12}{len(runs):>6}  {metric:14}{cells}")
+
+
+def _changes(runs: list[dict[str, Any]], form: str) -> str:
+    changed = mean(1 - run["test"][form]["agreement"] for run in runs)
+    restored = [run["restored"][form] for run in runs]
+    kept = ", ".join(f"{len(path['trials'][-1]['exact'])}/{path['num_weights']}" for path in restored)
+    return f"{changed:>21.2%}{kept:>9}"
 
 
 def _spread(values: list[float]) -> str:

@@ -9,7 +9,7 @@ import tyro
 from runtime.errors import InputError
 from trainer.config import TaskName
 
-Variants = Literal["fp32", "int8", "int8-channel", "int8-weights", "fp16", "bf16", "native-int8"]
+Variants = Literal["fp32", "int8", "int8-channel", "int8-weights", "fp16", "bf16", "native-int8", "native-bf16"]
 Exporter = Literal["auto", "written", "torch", "optimum"]
 
 
@@ -24,7 +24,7 @@ class ExportConfig:
     overwrite: bool = False
     """Replace a bundle that is there."""
     variants: tuple[Variants, ...] | None = None
-    """The forms of the model to write. Not set: fp32, int8 and, where portabert-native is installed and knows the architecture, native-int8. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8; int8-weights: for OpenVINO alone, as small as int8; fp16: for GPUs; bf16: the fp32 file in bf16 arithmetic, for OpenVINO on CPUs that have it; native-int8: int8 for portabert-native, the fastest on CPUs."""
+    """The forms of the model to write. Not set: fp32, int8 and, where portabert-native is installed and knows the architecture, native-int8. int8: row-wise, closest to fp32 and the same in any batch; int8-channel: onnxruntime's dynamic int8; int8-weights: for OpenVINO alone, as small as int8; fp16: for GPUs; bf16: the fp32 file in bf16 arithmetic, for OpenVINO on CPUs that have it; native-int8: int8 for portabert-native, the fastest on CPUs; native-bf16: for it, too, closer to fp32."""
     exporter: Exporter = "auto"
     """Where the graph comes from. written: by portabert from the weights, for BERT and its kin; torch or optimum (needs the extra `optimum`): traced. auto: the first that can."""
     reuse: bool = True

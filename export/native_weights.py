@@ -1,12 +1,14 @@
-"""An encoder as portabert-native reads it: products packed for dot products of four, tables and vectors padded to whole registers (native/cpp/kernels.h draws both).
+"""An encoder as portabert-native reads it: products packed for dot products of four or two, tables and vectors padded to whole registers (native/cpp/kernels.h draws them).
 
-tensors     docs/native.md names them
-arithmetic  that of row_wise.py, with its scales and zero points; what attention and norms compute is fp32
+int8   the arithmetic of row_wise.py, with its scales and zero points
+bf16   weights and what they are multiplied by are rounded to bf16
+
+What attention and norms compute is fp32 in both. docs/native.md names the tensors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,11 @@ import numpy.typing as npt
 from runtime.engines import native_file
 
 from .encoder_products import encoder_products
-from .encoder_weights import EncoderWeights, Linear, Norm
+from .encoder_weights import EncoderWeights, Norm
 from .graph import Floats
 from .row_wise import BOUNDED, INT8, SYMMETRIC, TINY, Scheme, round_to_nearest
 
+BF16 = "_bf16"  # ends the names of weights in bf16
 LANES, DEPTH = 16, 64  # columns and bytes that widths and depths are padded to
 ACTIVATIONS = {None: 0, "gelu": 1, "relu": 3, "tanh": 4}  # their numbers in portabert.h
 MAX_STEPS = 4
@@ -26,8 +29,28 @@ HEAD_SIZES = range(1, 1025)
 Named = Iterator[tuple[str, npt.NDArray[Any]]]
 
 
+class Form(NamedTuple):
+    """How weights are stored.
+
+    Attributes:
+        precision: its number in portabert.h.
+        table: (name, table (V, E), scheme) → its tensors.
+        product: (name, weight (K, N), scheme) → its tensors, but the bias.
+    """
+
+    precision: int
+    table: Callable[[str, Floats, Scheme], Named]
+    product: Callable[[str, Floats, Scheme], Named]
+
+
 def write_native(
-    file: Path, weights: EncoderWeights, *, scheme: Scheme, inputs: tuple[str, ...], max_length: int
+    file: Path,
+    weights: EncoderWeights,
+    *,
+    scheme: Scheme,
+    inputs: tuple[str, ...],
+    max_length: int,
+    form: str = "int8",
 ) -> dict[str, int]:
     """Write an encoder's file.
 
@@ -37,12 +60,14 @@ def write_native(
         scheme: which weights stay exact, and how the others were rounded.
         inputs: names of the model's inputs.
         max_length: the longest text it will be given.
+        form: one of FORMS.
 
     Returns:
         The bytes of each weight and table in int8, by name.
     """
-    tensors = dict(_tensors(weights, scheme, inputs, max_length))
-    native_file.write(file, shape=_shape(weights, inputs, max_length), tensors=tensors)
+    tensors = dict(_tensors(weights, FORMS[form], scheme, inputs, max_length))
+    shape = {**_shape(weights, inputs, max_length), "precision": FORMS[form].precision}
+    native_file.write(file, shape=shape, tensors=tensors)
     return {name.removesuffix(INT8): tensor.nbytes for name, tensor in tensors.items() if name.endswith(INT8)}
 
 
@@ -76,12 +101,19 @@ def _shape(weights: EncoderWeights, inputs: tuple[str, ...], max_length: int) ->
     }
 
 
-def _tensors(weights: EncoderWeights, scheme: Scheme, inputs: tuple[str, ...], max_length: int) -> Named:
-    yield from _table("words", weights.words, scheme)
-    yield from _table("positions", weights.position_table(inputs), scheme)
+def _tensors(weights: EncoderWeights, form: Form, scheme: Scheme, inputs: tuple[str, ...], max_length: int) -> Named:
+    for name, table in (("words", weights.words), ("positions", weights.position_table(inputs))):
+        if name in scheme.exact:
+            yield name, _padded(table)
+        else:
+            yield from form.table(name, table, scheme)
     yield from _norm("embedding_norm", weights.embedding_norm)
     for name, linear in encoder_products(weights):
-        yield from _product(name, linear, scheme)
+        yield f"{name}_bias", _padded(linear.bias)
+        if name in scheme.exact:
+            yield name, _panels(linear.weight)
+        else:
+            yield from form.product(name, linear.weight, scheme)
     for number, layer in enumerate(weights.layers):
         yield from _norm(f"layer_{number}_attention_norm", layer.attention_norm)
         yield from _norm(f"layer_{number}_norm", layer.norm)
@@ -96,10 +128,7 @@ def _tensors(weights: EncoderWeights, scheme: Scheme, inputs: tuple[str, ...], m
         yield f"head_{number}_bias", _padded(step.linear.bias)
 
 
-def _table(name: str, table: Floats, scheme: Scheme) -> Named:
-    if name in scheme.exact:
-        yield name, _padded(table)
-        return
+def _int8_table(name: str, table: Floats, scheme: Scheme) -> Named:
     stored = round_to_nearest(table.T)
     yield name + INT8, _padded(np.ascontiguousarray(stored.values.T))
     yield f"{name}_scale", stored.scale
@@ -112,15 +141,28 @@ def _norm(name: str, norm: Norm) -> Named:
         yield f"{name}_residual", _padded(norm.residual)
 
 
-def _product(name: str, linear: Linear, scheme: Scheme) -> Named:
-    yield f"{name}_bias", _padded(linear.bias)
-    if name in scheme.exact:
-        yield name, _panels(linear.weight)
-        return
-    stored = scheme.stored.get(name) or round_to_nearest(linear.weight)
-    yield name + INT8, _fours(stored.values)
+def _int8_product(name: str, weight: Floats, scheme: Scheme) -> Named:
+    stored = scheme.stored.get(name) or round_to_nearest(weight)
+    yield name + INT8, _packed(stored.values, 4)
     yield f"{name}_scale", _padded(stored.scale)
     yield f"{name}_sum", _padded(stored.values.sum(axis=0, dtype=np.int32))
+
+
+def _bf16_table(name: str, table: Floats, scheme: Scheme) -> Named:
+    yield name + BF16, _to_bf16(_padded(table))
+
+
+def _bf16_product(name: str, weight: Floats, scheme: Scheme) -> Named:
+    yield name + BF16, _packed(_to_bf16(weight), 2)
+
+
+FORMS = {"int8": Form(0, _int8_table, _int8_product), "bf16": Form(1, _bf16_table, _bf16_product)}
+
+
+def _to_bf16(values: Floats) -> npt.NDArray[np.uint16]:
+    """Give the upper halves of floats, rounded to nearest, to even where two are as near."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def _padded(values: npt.NDArray[Any], multiple: int = LANES) -> npt.NDArray[Any]:
@@ -134,7 +176,7 @@ def _panels(weight: Floats) -> Floats:
     return np.ascontiguousarray(padded.reshape(len(padded), -1, LANES).swapaxes(0, 1))
 
 
-def _fours(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """(K, N) -> (N / 16, K / 4, 16, 4)."""
+def _packed(values: npt.NDArray[Any], step: int) -> npt.NDArray[Any]:
+    """(K, N) -> (N / 16, K / step, 16, step)."""
     padded = _padded(_padded(values).T, DEPTH)  # (N, K)
-    return np.ascontiguousarray(padded.reshape(-1, LANES, padded.shape[1] // 4, 4).swapaxes(1, 2))
+    return np.ascontiguousarray(padded.reshape(-1, LANES, padded.shape[1] // step, step).swapaxes(1, 2))

@@ -34,7 +34,7 @@ from .reference import Floats, Reference
 from .report import Line, Report, bundle_readme, versions
 from .speed import measure_torch
 from .stages import Stages, program_digest
-from .variants import FILES, NATIVE, PRECISIONS, USUAL, draw, weights_of
+from .variants import FILES, NATIVE, PRECISIONS, USUAL, USUAL_NATIVE, draw, weights_of
 from .verified import Workshop
 
 KEPT = ".export"  # in the run's folder
@@ -169,13 +169,13 @@ def _choose_variants(
     if config.variants is None:
         missing = why_missing("native")
         if written and missing:
-            say(f"note: {', '.join(NATIVE)} is left out: {missing}")
-        return USUAL + (NATIVE if written and not missing else ())
+            say(f"note: {', '.join(USUAL_NATIVE)} is left out: {missing}")
+        return USUAL + (USUAL_NATIVE if written and not missing else ())
     if not written and (native := sorted(set(config.variants) & set(NATIVE))):
         weights = weights_of(checkpoint, reference)
         why = weights if isinstance(weights, str) else f"its graph was traced, as --exporter {config.exporter} asks"
         raise TraceError(
-            f"--variants {' '.join(native)} is written from an encoder's weights, but {why}. Leave it out; the other variants do without."
+            f"--variants {' '.join(native)}: written from an encoder's weights, but {why}. Leave it out; the other variants do without."
         )
     return config.variants
 

@@ -4,7 +4,7 @@
     otherwise   the graph is traced (trace.py) and cleaned up (passes.py): fp32; int8 is rewritten from it (quantize.py)
 
 int8-channel is always onnxruntime's own quantisation of fp32, fp16 a conversion of it (half.py); bf16 is the fp32 file, computed in bf16 by engines that can.
-native-int8 has int8's weights, packed for portabert-native (native_weights.py).
+native-int8 has int8's weights, native-bf16 the exact ones in bf16, both packed for portabert-native (native_weights.py).
 """
 
 from collections.abc import Callable
@@ -41,12 +41,14 @@ FILES = {
     "fp16": "onnx/model_fp16.onnx",
     "bf16": "onnx/model.onnx",
     "native-int8": "native/int8.safetensors",
+    "native-bf16": "native/bf16.safetensors",
 }
 PRECISIONS = {"int8-channel": "int8"}  # of all others the precision is their name
 ENGINES = {
     "bf16": "openvino",
     "int8-weights": "openvino",
     "native-int8": "native",
+    "native-bf16": "native",
 }  # what verifies a variant that onnxruntime on a CPU does not compute
 QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
     "int8": quantize_row_wise,
@@ -54,9 +56,9 @@ QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
     "int8-weights": store_int8,
 }
 WRITERS = {"int8": row_wise, "int8-weights": stored_int8}  # of encoders whose weights are known by their roles
-NATIVE = ("native-int8",)  # of them alone, too
-INT8_VARIANTS = (*QUANTIZERS, *NATIVE)
-USUAL = ("fp32", "int8")  # and NATIVE, where it can be verified
+NATIVE = {"native-int8": "int8", "native-bf16": "bf16"}  # of them alone, too: the form of their weights
+INT8_VARIANTS = (*QUANTIZERS, "native-int8")
+USUAL, USUAL_NATIVE = ("fp32", "int8"), ("native-int8",)  # the latter where it can be verified
 
 
 class Drawn(NamedTuple):

@@ -21,14 +21,16 @@ from .encoder_weights import EncoderWeights
 from .gate import Rows, fit_int8, gate_fp32, gate_reduced
 from .graph import size_of
 from .half import to_fp16
+from .native_weights import write_native
 from .reference import Floats
 from .report import Line
 from .restore import Restored
+from .row_wise import PLAIN
 from .saturation import Saturation
 from .sizes import size_by_layer
 from .speed import measure_classifier
 from .stages import Stages
-from .variants import ENGINES, FILES, INT8_VARIANTS, Quantizer, prepare_int8
+from .variants import ENGINES, FILES, INT8_VARIANTS, NATIVE, Quantizer, prepare_int8
 
 INVARIANCE_ROWS = 64  # answered alone and together
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
@@ -82,6 +84,8 @@ class Workshop:
         restored, saturation = None, None
         if name == "fp16":
             to_fp16(self.folder / FILES["fp32"], self.folder / variant.file)
+        elif name == "native-bf16":
+            self._write_bf16(self.folder / variant.file)
         elif name in INT8_VARIANTS:
             limits = [self.config.max_change, self.config.max_metric_drop, self.config.restore]
             made = self.stages.run(
@@ -121,6 +125,13 @@ class Workshop:
             "saturation": {key: found._asdict() for key, found in saturations.items()},
         }
 
+    def _write_bf16(self, file: Path) -> None:
+        weights = self.weights()
+        assert weights is not None  # the pipeline refuses this variant of a traced graph
+        file.parent.mkdir(exist_ok=True)
+        inputs, max_length = self._inputs, self.draft.max_length
+        write_native(file, weights, scheme=PLAIN, inputs=inputs, max_length=max_length, form=NATIVE["native-bf16"])
+
     def _verify(self, name: str, classifier: Classifier, restored: Restored | None) -> Made:
         variant, exact, rows = self.draft.variants[name], name == "fp32", self.rows
         problems, figures = [], None
@@ -153,6 +164,10 @@ class Workshop:
     def _open(self, name: str, folder: Path) -> Classifier:
         return open_classifier(folder, self.draft, engine=ENGINES.get(name, "ort-cpu"), variant=name)
 
+    @property
+    def _inputs(self) -> tuple[str, ...]:
+        return next(iter(self.draft.variants.values())).inputs
+
     @cached_property
     def _quantizer(self) -> Quantizer:
         draft = self.draft
@@ -160,7 +175,7 @@ class Workshop:
             self.folder / FILES["fp32"],
             self.weights,
             texts=self.rows.encoded if self.rows else None,
-            inputs=next(iter(draft.variants.values())).inputs,
+            inputs=self._inputs,
             pad_token_id=draft.pad_token_id,
             max_length=draft.max_length,
         )

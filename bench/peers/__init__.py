@@ -42,6 +42,8 @@ def _portabert(variant: str, precision: str, *, engine: str = "ort-cpu", package
 
 PORTABERT: dict[str, Peer] = {
     "portabert fp32": _portabert("fp32", "fp32"),
+    "portabert native int8": _portabert("native-int8", "int8", engine="native", package="portabert-native"),
+    "portabert native bf16": _portabert("native-bf16", "bf16", engine="native", package="portabert-native"),
     "portabert int8": _portabert("int8", "int8"),
     "portabert int8-channel": _portabert("int8-channel", "int8"),
     "portabert openvino bf16": _portabert("bf16", "bf16", engine="openvino", package="openvino"),

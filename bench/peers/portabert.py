@@ -31,6 +31,6 @@ def _model(classifier: Any, job: Job) -> Model:
         lambda texts: [str(prediction.label) for prediction in classifier.predict(texts)],
         lambda text: str(classifier.predict(text).label),
         files=(bundle / variant.file, bundle / "bundle.json", bundle / "config.json"),
-        precision=variant.precision.partition("-")[0],  # the products of int8-weights are int8
+        precision=variant.precision.removeprefix("native-").partition("-")[0],  # of int8-weights the products are int8
         description=f"{opened.variant} on {opened.engine.description} ({opened.reason})",
     )

@@ -18,6 +18,9 @@ constexpr int block_rows(int rows) {
 
 constexpr Range kSymmetric{};
 
+// Of a number as products read it.
+int bytes_of(const portabert_shape& shape) { return shape.precision ? 2 : 1; }
+
 // One pass over texts: what every step needs.
 class Pass {
  public:
@@ -29,7 +32,8 @@ class Pass {
         space_(space),
         crew_(crew),
         inner_(shape_.heads * shape_.head_size),
-        widest_(padded(std::max({shape_.hidden, shape_.embedding, inner_}), kDepth)) {}
+        widest_(padded(std::max({shape_.hidden, shape_.embedding, inner_}), kDepth)),
+        number_bytes_(bytes_of(shape_)) {}
 
   void run(float* logits) {
     embed();
@@ -45,15 +49,19 @@ class Pass {
 
  private:
   float* x(int row) const { return space_.x.get() + std::int64_t{row} * widest_; }
-  std::uint8_t* bytes(int row) const { return space_.bytes.get() + std::int64_t{row} * widest_; }
+  std::uint8_t* bytes(int row) const { return space_.bytes.get() + std::int64_t{row} * widest_ * number_bytes_; }
   float* context(int row) const { return space_.context.get() + std::int64_t{row} * widest_; }
 
   Rows rows(const float* floats, int row) const {
-    return {floats, widest_, bytes(row), widest_, space_.scales.get() + row, kSymmetric.zero_point};
+    return {floats, widest_, bytes(row), widest_ * number_bytes_, space_.scales.get() + row, kSymmetric.zero_point};
   }
 
-  void quantize(const float* floats, int width, int row) const {
-    kernels_.quantize(floats, width, kSymmetric, bytes(row), space_.scales.get() + row);
+  // Turns a row into what products read.
+  void reduce(const float* floats, int width, Range range, std::uint8_t* to, float* scale) const {
+    number_bytes_ == 1 ? kernels_.quantize(floats, width, range, to, scale) : kernels_.round_to_bf16(floats, width, to);
+  }
+  void reduce(const float* floats, int width, int row) const {
+    reduce(floats, width, kSymmetric, bytes(row), space_.scales.get() + row);
   }
 
   // Multiplies rows by a weight, each member its share of the columns.
@@ -82,7 +90,7 @@ class Pass {
           float* row = embedded + std::int64_t{start + i} * widest_;
           kernels_.embed(model_.words.row(id), model_.positions.row(position), shape_.embedding, row);
           kernels_.norm(row, shape_.embedding, norm.weight, norm.bias, norm.epsilon);
-          quantize(row, shape_.embedding, start + i);
+          reduce(row, shape_.embedding, start + i);
         }
       }
     });
@@ -91,12 +99,12 @@ class Pass {
     const int tokens = texts_.tokens();
     multiply(model_.projection, rows(embedded, 0), tokens, x(0), widest_);
     crew_.share(tokens, [&](int begin, int end) {
-      for (int row = begin; row < end; ++row) quantize(x(row), shape_.hidden, row);
+      for (int row = begin; row < end; ++row) reduce(x(row), shape_.hidden, row);
     });
     crew_.meet();
   }
 
-  // Gives each token's mixture of the values, quantised; or of first tokens alone, and then x is theirs, too.
+  // Gives each token's mixture of the values, as products read it; or of first tokens alone, and then x is theirs, too.
   void attend(const Layer& layer) const {
     const int tokens = texts_.tokens();
     float *key_value = space_.key_value.get(), *query = key_value;
@@ -123,7 +131,7 @@ class Pass {
     });
     crew_.meet();
     crew_.share(layer.first_only ? texts_.count() : tokens, [&](int begin, int end) {
-      for (int row = begin; row < end; ++row) quantize(context(row), inner_, row);
+      for (int row = begin; row < end; ++row) reduce(context(row), inner_, row);
     });
     crew_.meet();
   }
@@ -134,7 +142,7 @@ class Pass {
       for (int text = 1; text < texts_.count(); ++text) {
         const int from = texts_.start(text);
         std::memmove(x(text), x(from), sizeof(float) * widest_);
-        std::memmove(bytes(text), bytes(from), widest_);
+        std::memmove(bytes(text), bytes(from), static_cast<std::size_t>(widest_) * number_bytes_);
         space_.scales.get()[text] = space_.scales.get()[from];
       }
     crew_.meet();
@@ -152,10 +160,10 @@ class Pass {
     float* raised_scales = space_.raised_scales.get();
     crew_.share(num_rows, [&](int first, int last) {
       for (std::int64_t row = first; row < last; ++row)
-        kernels_.quantize(raised + row * width, shape_.intermediate, range, raised_bytes + row * width, raised_scales + row);
+        reduce(raised + row * width, shape_.intermediate, range, raised_bytes + row * width * number_bytes_, raised_scales + row);
     });
     crew_.meet();
-    multiply(layer.down, {raised, width, raised_bytes, width, raised_scales, range.zero_point}, num_rows, x(begin), widest_,
+    multiply(layer.down, {raised, width, raised_bytes, width * number_bytes_, raised_scales, range.zero_point}, num_rows, x(begin), widest_,
              Activation::none, x(begin), layer.attention_norm.residual);
     normalize(layer.norm, begin, num_rows);
   }
@@ -164,7 +172,7 @@ class Pass {
     crew_.share(num_rows, [&](int first, int last) {
       for (int row = begin + first; row < begin + last; ++row) {
         kernels_.norm(x(row), shape_.hidden, norm.weight, norm.bias, norm.epsilon);
-        quantize(x(row), shape_.hidden, row);
+        reduce(x(row), shape_.hidden, row);
       }
     });
     crew_.meet();
@@ -194,7 +202,7 @@ class Pass {
   const Texts& texts_;
   const Workspace& space_;
   const Crew& crew_;
-  const int inner_, widest_;
+  const int inner_, widest_, number_bytes_;
 };
 
 }  // namespace
@@ -219,13 +227,13 @@ void Workspace::reserve(const Model& model, int num_tokens, int longest, int cre
   const std::int64_t block = std::min(num_tokens, kRowBlock), raised_width = padded(shape.intermediate, kDepth);
   x.reserve(tokens * widest);
   if (model.projection.width) embedded.reserve(tokens * widest);
-  bytes.reserve((tokens + kSpareRows) * widest);
+  bytes.reserve((tokens + kSpareRows) * widest * bytes_of(shape));
   scales.reserve(tokens);
   context.reserve(tokens * widest);
   query.reserve(tokens * padded(static_cast<int>(inner), kLanes));
   key_value.reserve(tokens * padded(3 * static_cast<int>(inner), kLanes) + 2 * kLanes);  // lanes beyond a head's last number are read
   raised.reserve(block * raised_width);
-  raised_bytes.reserve((block + kSpareRows) * raised_width);
+  raised_bytes.reserve((block + kSpareRows) * raised_width * bytes_of(shape));
   raised_scales.reserve(block);
   std::int64_t head_width = 0;
   for (const Step& step : model.head) head_width = std::max<std::int64_t>(head_width, padded(step.product.width, kLanes));

@@ -13,7 +13,7 @@ namespace {
 
 template <class Lanes>
 constexpr Kernels instantiate(const char* name = Lanes::name, void (*multiply_rows)(const ProductArgs&) = multiply<Lanes>) {
-  return {name, embed<Lanes>, norm<Lanes>, quantize<Lanes>, multiply_rows, attend<Lanes>};
+  return {name, embed<Lanes>, norm<Lanes>, quantize<Lanes>, round_to_bf16<Lanes>, multiply_rows, attend<Lanes>};
 }
 
 }  // namespace

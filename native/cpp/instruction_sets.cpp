@@ -51,11 +51,13 @@ bool has_avx512_vnni() {
   return has_avx2() && (saved_state() & 0xe6) == 0xe6 && foundation && has(more.ebx, 31) /* VL */ && has(more.ecx, 11);
 }
 
+bool has_avx512_bf16() { return has_avx512_vnni() && has(ask(7, 1).eax, 5); }
+
 // Tiles are 8 KB of state a thread, which Linux gives to a process that asks for it.
 bool has_amx() {
   constexpr int request_permission = 0x1023, tile_data = 18;
   const unsigned features = ask(7, 0).edx;
-  return has_avx512_vnni() && has(features, 24) && has(features, 25) && (saved_state() & 0x60000) == 0x60000 &&
+  return has_avx512_bf16() && has(features, 24) && has(features, 25) && (saved_state() & 0x60000) == 0x60000 &&
          syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 #elif defined(__aarch64__)
@@ -76,6 +78,7 @@ std::span<const InstructionSet> instruction_sets() {
   static constexpr InstructionSet sets[] = {
 #if defined(__x86_64__)
       {&kAmxKernels, has_amx},
+      {&kAvx512Bf16Kernels, has_avx512_bf16},
       {&kAvx512Kernels, has_avx512_vnni},
       {&kAvxVnniKernels, has_avx_vnni},
       {&kAvx512Of256Kernels, has_avx512_vnni},

@@ -17,9 +17,10 @@ constexpr int padded(int size, int multiple) { return (size + multiple - 1) / mu
 
 enum class Activation : std::int32_t { none = 0, gelu = 1, gelu_tanh = 2, relu = 3, tanh = 4 };
 
-// A weight (depth, width), in one of two forms. Columns lie in panels of 16, and the bytes of a panel are in the order in which dot products of four read them:
+// A weight (depth, width), in one of three forms. Columns lie in panels of 16, and the bytes of a panel are in the order in which dot products of four read them, or of two:
 //
 //     int8    [width / 16][depth / 4][16][4]     panel, step, column, 4 numbers along the depth     64 bytes a step: a register, four of NEON's, a row of an AMX tile
+//     bf16    [width / 16][depth / 2][16][2]     the same with 2 numbers; the upper halves of floats
 //     exact   [width / 16][depth][16]            float
 //
 // Width is padded to 16 and depth to 64 (exact: not at all), with zeros.
@@ -29,17 +30,18 @@ struct Product {
   const std::int8_t* int8 = nullptr;
   const float* scale = nullptr;       // (width,) of each column
   const std::int32_t* sum = nullptr;  // (width,) of each column's int8 numbers
+  const std::uint16_t* bf16 = nullptr;
   const float* exact = nullptr;
   const float* bias = nullptr;  // (width,)
 
   int panels() const { return padded(width, kLanes) / kLanes; }
 };
 
-// Rows (n, depth) as floats, and quantised: value = (byte − zero_point) · scale.
+// Rows (n, depth) as floats, and as what products read: quantised, value = (byte − zero_point) · scale, or rounded to bf16.
 struct Rows {
   const float* floats;
   int float_stride;
-  const std::uint8_t* bytes;
+  const std::uint8_t* bytes;  // of a number each, or two of bf16
   int byte_stride;
   const float* scale;  // of each row
   int zero_point;
@@ -82,10 +84,11 @@ constexpr std::int64_t attend_scratch(int num_keys, int head_size) {
   return std::int64_t{head_size + kQueryBlock} * padded(num_keys, kLanes) + 2 * kLanes;
 }
 
-// A row of an embedding table: int8 with a scale, or floats.
+// A row of an embedding table: int8 with a scale, bf16, or floats.
 struct TableRow {
   const std::int8_t* int8;
   float scale;
+  const std::uint16_t* bf16;
   const float* exact;
 };
 
@@ -94,13 +97,14 @@ struct Kernels {
   void (*embed)(TableRow word, TableRow position, int width, float* out);
   void (*norm)(float* row, int width, const float* weight, const float* bias, float epsilon);
   void (*quantize)(const float* row, int width, Range range, std::uint8_t* bytes, float* scale);
+  void (*round_to_bf16)(const float* row, int width, std::uint8_t* bytes);
   void (*multiply)(const ProductArgs& args);
   void (*attend)(const AttendArgs& args);
 };
 
 // Each is compiled in where its architecture is; instruction_sets.cpp says which can run.
 extern const Kernels kScalarKernels, kAmxEmulatedKernels;
-extern const Kernels kAvx2Kernels, kAvxVnniKernels, kAvx512Of256Kernels, kAvx512Kernels, kAmxKernels;
+extern const Kernels kAvx2Kernels, kAvxVnniKernels, kAvx512Of256Kernels, kAvx512Kernels, kAvx512Bf16Kernels, kAmxKernels;
 extern const Kernels kNeonKernels;
 
 }  // namespace portabert

@@ -4,5 +4,5 @@
 #include "tiles_amx.h"
 
 namespace portabert {
-const Kernels kAmxKernels = instantiate<Avx512>("amx-int8", multiply_amx<Avx512, AmxTiles>);
+const Kernels kAmxKernels = instantiate<Avx512Bf16>("amx-int8", multiply_amx<Avx512Bf16, AmxTiles>);
 }

@@ -71,6 +71,31 @@ struct Avx2Lanes {
     const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
   }
+  static void store_bf16(std::uint16_t* to, Floats a) {
+    const __m256i pairs = _mm256_packus_epi32(upper(a.low), upper(a.high));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(pairs, 0b11'01'10'00));
+  }
+  static Floats from_bf16(const std::uint16_t* from) {
+    const __m256i halves = load_register(from);
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(halves)), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm256_extracti128_si256(halves, 1)), 16))};
+  }
+  struct WeightPairs {
+    Floats even, odd;
+  };
+  struct Pair {
+    __m256 even, odd;
+  };
+  static WeightPairs load_weight_pairs(const std::uint16_t* from) {
+    const Pair low = split(load_register(from)), high = split(load_register(from + 16));
+    return {{low.even, high.even}, {low.odd, high.odd}};
+  }
+  static Pair load_pair(const std::uint8_t* from) { return split(broadcast_four(from)); }
+  static Floats dot_pairs(Floats sums, Pair pair, const WeightPairs& weights) {
+    return {_mm256_fmadd_ps(pair.even, weights.even.low, _mm256_fmadd_ps(pair.odd, weights.odd.low, sums.low)),
+            _mm256_fmadd_ps(pair.even, weights.even.high, _mm256_fmadd_ps(pair.odd, weights.odd.high, sums.high))};
+  }
+
   static Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
   static Ints load_ints(const std::int32_t* from) { return {load_register(from), load_register(from + 8)}; }
   static void store_ints(std::int32_t* to, Ints a) {
@@ -86,6 +111,15 @@ struct Avx2Lanes {
   }
 
  protected:
+  static Pair split(__m256i pairs) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000))))};
+  }
+  static __m256i upper(__m256 a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    return _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even), 16);
+  }
   static __m256i load_register(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
   static __m256i broadcast_four(const std::uint8_t* from) {
     std::int32_t four;

@@ -48,6 +48,30 @@ struct Avx512 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
   }
 
+  static void store_bf16(std::uint16_t* to, Floats a) {
+    const Ints bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
+    const Ints even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+    const Ints rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+  }
+  static Floats from_bf16(const std::uint16_t* from) {
+    const Ints halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(halves, 16));
+  }
+  struct WeightPairs {
+    Floats even, odd;
+  };
+  using Pair = WeightPairs;
+  static WeightPairs load_weight_pairs(const std::uint16_t* from) { return split(_mm512_loadu_si512(from)); }
+  static Pair load_pair(const std::uint8_t* from) { return split(load_bytes(from)); }
+  static Floats dot_pairs(Floats sums, Pair pair, WeightPairs weights) {
+    return _mm512_fmadd_ps(pair.even, weights.even, _mm512_fmadd_ps(pair.odd, weights.odd, sums));
+  }
+  static WeightPairs split(Ints pairs) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))))};
+  }
+
   static Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }
   static Ints load_ints(const std::int32_t* from) { return _mm512_loadu_si512(from); }
   static void store_ints(std::int32_t* to, Ints a) { _mm512_storeu_si512(to, a); }
@@ -67,6 +91,21 @@ struct Avx512 {
   }
   static Ints dot(Ints sums, Bytes bytes, Weights weights) { return _mm512_dpbusd_epi32(sums, bytes, weights); }
 };
+
+#ifdef __AVX512BF16__
+// With the instruction that multiplies pairs of bf16.
+struct Avx512Bf16 : Avx512 {
+  static constexpr const char* name = "avx512-bf16";
+
+  using WeightPairs = __m512i;
+  using Pair = __m512i;
+  static WeightPairs load_weight_pairs(const std::uint16_t* from) { return _mm512_loadu_si512(from); }
+  static Pair load_pair(const std::uint8_t* from) { return load_bytes(from); }
+  static Floats dot_pairs(Floats sums, Pair pair, WeightPairs weights) {
+    return _mm512_dpbf16_ps(sums, reinterpret_cast<__m512bh>(pair), reinterpret_cast<__m512bh>(weights));
+  }
+};
+#endif
 
 }  // namespace
 }  // namespace portabert

@@ -91,6 +91,44 @@ struct Neon {
     vst1q_u8(to, vcombine_u8(vqmovun_s16(vcombine_s16(part[0], part[1])), vqmovun_s16(vcombine_s16(part[2], part[3]))));
   }
 
+  static void store_bf16(std::uint16_t* to, Floats a) {
+    uint16x4_t part[4];
+    for (int i = 0; i < 4; ++i) {
+      const uint32x4_t bits = vreinterpretq_u32_f32(a.part[i]), even = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+      part[i] = vshrn_n_u32(vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), even), 16);
+    }
+    vst1q_u16(to, vcombine_u16(part[0], part[1]));
+    vst1q_u16(to + 8, vcombine_u16(part[2], part[3]));
+  }
+  static Floats from_bf16(const std::uint16_t* from) {
+    return each([&](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from + 4 * i), 16)); });
+  }
+  struct WeightPairs {
+    Floats even, odd;
+  };
+  struct Pair {
+    float32x4_t even, odd;
+  };
+  static WeightPairs load_weight_pairs(const std::uint16_t* from) {
+    WeightPairs pairs;
+    for (int i = 0; i < 4; ++i) {
+      const uint32x4_t both = vreinterpretq_u32_u16(vld1q_u16(from + 8 * i));
+      pairs.even.part[i] = vreinterpretq_f32_u32(vshlq_n_u32(both, 16));
+      pairs.odd.part[i] = vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000u)));
+    }
+    return pairs;
+  }
+  static Pair load_pair(const std::uint8_t* from) {
+    std::uint32_t both;
+    __builtin_memcpy(&both, from, sizeof both);
+    return {vreinterpretq_f32_u32(vdupq_n_u32(both << 16)), vreinterpretq_f32_u32(vdupq_n_u32(both & 0xffff0000u))};
+  }
+  static Floats dot_pairs(Floats sums, Pair pair, const WeightPairs& weights) {
+    return each([&](int i) {
+      return vfmaq_f32(vfmaq_f32(sums.part[i], pair.odd, weights.odd.part[i]), pair.even, weights.even.part[i]);
+    });
+  }
+
   static Floats to_floats(Ints a) {
     return each([&](int i) { return vcvtq_f32_s32(a.part[i]); });
   }

@@ -89,6 +89,33 @@ struct Scalar {
     }
   }
 
+  // The upper halves of floats, rounded to nearest, to even where two are as near.
+  static void store_bf16(std::uint16_t* to, Floats a) {
+    for (int i = 0; i < kLanes; ++i) {
+      const auto bits = std::bit_cast<std::uint32_t>(a.lane[i]);
+      to[i] = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+  }
+  static float widen(std::uint16_t half) { return std::bit_cast<float>(std::uint32_t{half} << 16); }
+  static Floats from_bf16(const std::uint16_t* from) {
+    return each([&](int i) { return widen(from[i]); });
+  }
+  using WeightPairs = const std::uint16_t*;
+  struct Pair {
+    float even, odd;
+  };
+  static WeightPairs load_weight_pairs(const std::uint16_t* from) { return from; }
+  static Pair load_pair(const std::uint8_t* from) {
+    std::uint16_t halves[2];
+    std::memcpy(halves, from, sizeof halves);
+    return {widen(halves[0]), widen(halves[1])};
+  }
+  static Floats dot_pairs(Floats sums, Pair pair, WeightPairs weights) {
+    return each([&](int i) {
+      return std::fma(pair.even, widen(weights[2 * i]), std::fma(pair.odd, widen(weights[2 * i + 1]), sums.lane[i]));
+    });
+  }
+
   static Floats to_floats(Ints a) {
     return each([&](int i) { return static_cast<float>(a.lane[i]); });
   }

@@ -6,6 +6,7 @@ namespace {
 
 constexpr int kLargest = 1 << 16;  // of widths; 65,536 · 255 · 127 is still an int32
 constexpr int kMostRows = 1 << 24;
+constexpr int kBf16 = 1;  // portabert_shape's number for it
 
 struct Limit {
   const char* name;
@@ -27,6 +28,7 @@ Model::Model(const portabert_shape& given) : shape(given) {
                              {"head_size", shape.head_size, 1, 1024},
                              {"intermediate", shape.intermediate, 1, kLargest},
                              {"layers", shape.layers, 1, 1024},
+                             {"precision", shape.precision, 0, 1},
                              {"activation", shape.activation, 1, 3},
                              {"zero_point", shape.zero_point, 0, 128},
                              {"relative", shape.relative, 0, 1},
@@ -43,7 +45,7 @@ Model::Model(const portabert_shape& given) : shape(given) {
   expect_table("positions", positions, std::int64_t{shape.positions} * shape.types, shape.embedding);
   expect_norm("embedding_norm", embedding_norm, shape.embedding);
   if (shape.embedding != shape.hidden)
-    expect_product("projection", projection, shape.embedding, shape.hidden, true);
+    expect_product("projection", projection, shape.embedding, shape.hidden);
   if (shape.relative) {
     relative_stride = 2 * shape.max_length - 1 + kLanes;  // lanes beyond the last key are read, too
     expect("relative_bias", &relative_bias, std::int64_t{shape.heads} * relative_stride);
@@ -56,15 +58,15 @@ Model::Model(const portabert_shape& given) : shape(given) {
     const std::string name = "layer_" + std::to_string(i);
     layer.first_only = i == shape.layers - 1 && !shape.per_token;
     if (layer.first_only) {
-      expect_product(name + "_key_value", layer.key_value, shape.hidden, 2 * inner, true);
-      expect_product(name + "_query", layer.query, shape.hidden, inner, true);
+      expect_product(name + "_key_value", layer.key_value, shape.hidden, 2 * inner);
+      expect_product(name + "_query", layer.query, shape.hidden, inner);
     } else {
-      expect_product(name + "_query_key_value", layer.query_key_value, shape.hidden, 3 * inner, true);
+      expect_product(name + "_query_key_value", layer.query_key_value, shape.hidden, 3 * inner);
     }
-    expect_product(name + "_output", layer.output, inner, shape.hidden, true);
+    expect_product(name + "_output", layer.output, inner, shape.hidden);
     expect_norm(name + "_attention_norm", layer.attention_norm, shape.hidden);
-    expect_product(name + "_up", layer.up, shape.hidden, shape.intermediate, true);
-    expect_product(name + "_down", layer.down, shape.intermediate, shape.hidden, true);
+    expect_product(name + "_up", layer.up, shape.hidden, shape.intermediate);
+    expect_product(name + "_down", layer.down, shape.intermediate, shape.hidden);
     expect_norm(name + "_norm", layer.norm, shape.hidden);
   }
   head.resize(steps);
@@ -73,16 +75,17 @@ Model::Model(const portabert_shape& given) : shape(given) {
     if (width < 1 || width > kLargest || activation < 0 || activation > 4)
       throw Refused("the head's widths must be between 1 and 65536, its activations between 0 and 4");
     head[i].activation = static_cast<Activation>(activation);
-    expect_product("head_" + std::to_string(i), head[i].product, depth, width, false);
+    expect_product("head_" + std::to_string(i), head[i].product, depth, width, true);
     depth = width;
   }
 }
 
 void Model::expect_table(const std::string& name, Table& table, std::int64_t rows, int width) {
   table.stride = padded(width, kLanes);
+  expect(name, &table.exact, rows * table.stride, true);
+  if (shape.precision == kBf16) return expect(name + "_bf16", &table.bf16, rows * table.stride, true);
   expect(name + "_int8", &table.int8, rows * table.stride, true);
   expect(name + "_scale", &table.scale, rows, true);
-  expect(name, &table.exact, rows * table.stride, true);
 }
 
 void Model::expect_norm(const std::string& name, Norm& norm, int width) {
@@ -92,13 +95,14 @@ void Model::expect_norm(const std::string& name, Norm& norm, int width) {
   expect(name + "_residual", &norm.residual, count, true);
 }
 
-void Model::expect_product(const std::string& name, Product& product, int depth, int width, bool may_be_int8) {
+void Model::expect_product(const std::string& name, Product& product, int depth, int width, bool only_exact) {
   const std::int64_t count = padded(width, kLanes);
   product.depth = depth;
   product.width = width;
   expect(name + "_bias", &product.bias, count);
-  expect(name, &product.exact, count * depth, may_be_int8);
-  if (!may_be_int8) return;
+  expect(name, &product.exact, count * depth, !only_exact);
+  if (only_exact) return;
+  if (shape.precision == kBf16) return expect(name + "_bf16", &product.bf16, count * padded(depth, kDepth), true);
   expect(name + "_int8", &product.int8, count * padded(depth, kDepth), true);
   expect(name + "_scale", &product.scale, count, true);
   expect(name + "_sum", &product.sum, count, true);
@@ -120,14 +124,15 @@ void Model::finish() {
   const auto miss = [&](const std::string& name) { missing.append(missing.empty() ? "" : ", ").append(name); };
   for (const auto& [name, slot] : slots_) {
     if (!slot.optional && !*slot.address) miss(name);
-    // A weight in two forms: `name`, or `name_int8` with all that belongs to it.
-    constexpr std::string_view ending = "_int8";
+    // A weight has two forms: `name`, and `name_int8` with all that belongs to it, or `name_bf16`.
+    const std::string_view ending = shape.precision == kBf16 ? "_bf16" : "_int8";
     if (!name.ends_with(ending)) continue;
     const std::string plain = name.substr(0, name.size() - ending.size());
-    const bool exact = *slots_.at(plain).address, int8 = *slot.address;
-    if (exact == int8) miss(exact ? "one of two forms of " + plain + " too many: it" : plain);
+    const bool exact = *slots_.at(plain).address, reduced = *slot.address;
+    if (exact && reduced) throw Refused("'", plain, "' has two forms, and one is wanted");
+    if (!exact && !reduced) miss(plain);
     for (const char* part : {"_scale", "_sum"})
-      if (const auto belongs = slots_.find(plain + part); int8 && belongs != slots_.end() && !*belongs->second.address)
+      if (const auto belongs = slots_.find(plain + part); reduced && belongs != slots_.end() && !*belongs->second.address)
         miss(plain + part);
   }
   if (!missing.empty()) throw Refused("these tensors are missing: ", missing);

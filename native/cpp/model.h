@@ -29,16 +29,18 @@ struct Refused : std::runtime_error {
   }
 };
 
-// An embedding table (rows, width padded to 16): int8 with a scale a row, or floats.
+// An embedding table (rows, width padded to 16): int8 with a scale a row, bf16, or floats.
 struct Table {
   int stride = 0;
   const std::int8_t* int8 = nullptr;
   const float* scale = nullptr;
+  const std::uint16_t* bf16 = nullptr;
   const float* exact = nullptr;
 
   TableRow row(std::int64_t index) const {
-    if (exact) return {nullptr, 0.0f, exact + index * stride};
-    return {int8 + index * stride, scale[index], nullptr};
+    if (exact) return {nullptr, 0.0f, nullptr, exact + index * stride};
+    if (bf16) return {nullptr, 0.0f, bf16 + index * stride, nullptr};
+    return {int8 + index * stride, scale[index], nullptr, nullptr};
   }
 };
 
@@ -101,7 +103,7 @@ class Model {
   }
   void expect_table(const std::string& name, Table& table, std::int64_t rows, int width);
   void expect_norm(const std::string& name, Norm& norm, int width);
-  void expect_product(const std::string& name, Product& product, int depth, int width, bool may_be_int8);
+  void expect_product(const std::string& name, Product& product, int depth, int width, bool only_exact = false);
 
   std::map<std::string, Slot, std::less<>> slots_;
   const float* epsilons_ = nullptr;

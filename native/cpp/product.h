@@ -103,6 +103,36 @@ void multiply_int8(const ProductArgs& args, int row, int panel) {
   });
 }
 
+// Two products at a time: the numbers of each pair are multiplied exactly, and added one after the other, the second one first, with one rounding each. VDPBF16PS does so.
+template <class Lanes, int R, int P, bool First>
+void multiply_bf16(const ProductArgs& args, int row, int panel) {
+  const Product& product = *args.product;
+  const int depth = padded(product.depth, kDepth), column = panel * kLanes;
+  const std::int64_t panel_numbers = std::int64_t{kLanes} * depth, row_bytes = args.rows.byte_stride;
+  const std::uint16_t* weights = product.bf16 + panel * panel_numbers;
+  const std::uint8_t* bytes = args.rows.bytes + row * row_bytes;
+  typename Lanes::Floats sums[R][P];
+  unroll<P>([&](auto p) PORTABERT_INLINE {
+    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = Lanes::load(product.bias + column + p * kLanes); });
+  });
+  for (int k = 0; k < depth; k += 2) {
+    typename Lanes::WeightPairs columns[P];
+    unroll<P>([&](auto p) PORTABERT_INLINE {
+      columns[p] = Lanes::load_weight_pairs(weights + p * panel_numbers + k * kLanes);
+      if constexpr (First) __builtin_prefetch(weights + (P + p) * panel_numbers + k * kLanes, 0, 2);
+    });
+    unroll<R>([&](auto r) PORTABERT_INLINE {
+      const auto pair = Lanes::load_pair(bytes + r * row_bytes + 2 * k);
+      unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Lanes::dot_pairs(sums[r][p], pair, columns[p]); });
+    });
+  }
+  alignas(64) float done[R][P][kLanes];
+  unroll<R>([&](auto r) PORTABERT_INLINE {
+    unroll<P>([&](auto p) PORTABERT_INLINE { Lanes::store(done[r][p], sums[r][p]); });
+  });
+  with_activation(args.activation, [&](auto activation) { finish_exact<Lanes, activation>(args, done[0][0], row, R, panel, P); });
+}
+
 template <class Lanes, int R, int P>
 void multiply_exact(const ProductArgs& args, int row, int panel) {
   const Product& product = *args.product;
@@ -131,8 +161,12 @@ void multiply_exact(const ProductArgs& args, int row, int panel) {
 
 template <class Lanes, int R, int P>
 void multiply_tile(const ProductArgs& args, int row, int panel) {
-  if (!args.product->int8) return multiply_exact<Lanes, R, P>(args, row, panel);
-  row == 0 ? multiply_int8<Lanes, R, P, true>(args, row, panel) : multiply_int8<Lanes, R, P, false>(args, row, panel);
+  if (args.product->int8)
+    row == 0 ? multiply_int8<Lanes, R, P, true>(args, row, panel) : multiply_int8<Lanes, R, P, false>(args, row, panel);
+  else if (args.product->bf16)
+    row == 0 ? multiply_bf16<Lanes, R, P, true>(args, row, panel) : multiply_bf16<Lanes, R, P, false>(args, row, panel);
+  else
+    multiply_exact<Lanes, R, P>(args, row, panel);
 }
 
 template <class Lanes, int P, int R = 1>

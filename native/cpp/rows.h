@@ -1,4 +1,4 @@
-// What is done to single rows: embedding, LayerNorm, quantisation. Rows are padded to whole lanes with zeros, and stay so.
+// What is done to single rows: embedding, LayerNorm, quantisation, rounding to bf16. Rows are padded to whole lanes with zeros, and stay so.
 
 #pragma once
 
@@ -15,6 +15,7 @@ alignas(64) constexpr float kFilled[2 * kLanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
 template <class Lanes>
 typename Lanes::Floats look_up(TableRow row, int at) {
   if (row.exact) return Lanes::load(row.exact + at);
+  if (row.bf16) return Lanes::from_bf16(row.bf16 + at);
   return Lanes::multiply(Lanes::from_int8(row.int8 + at), Lanes::broadcast(row.scale));
 }
 
@@ -56,6 +57,12 @@ void quantize(const float* row, int width, Range range, std::uint8_t* bytes, flo
   const auto factor = Lanes::broadcast(*scale > 0.0f ? 1.0f / *scale : 0.0f);
   for (int i = 0; i < width; i += kLanes)
     Lanes::store_bytes(bytes + i, Lanes::multiply(Lanes::load(row + i), factor), range.zero_point);
+}
+
+template <class Lanes>
+void round_to_bf16(const float* row, int width, std::uint8_t* bytes) {
+  for (int i = 0; i < width; i += kLanes)
+    Lanes::store_bf16(reinterpret_cast<std::uint16_t*>(bytes) + i, Lanes::load(row + i));
 }
 
 }  // namespace

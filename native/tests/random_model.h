@@ -30,6 +30,7 @@ struct RandomModel {
     shape.head_size = 64 / heads;
     shape.intermediate = 64 * pick(1, 4);
     shape.layers = pick(1, 3);
+    shape.precision = pick(0, 2) == 0;
     shape.activation = pick(1, 3);
     shape.zero_point = shape.activation == 3 ? 0 : 24;
     shape.floor = shape.activation == 3 ? 1e-20f : 0.0071f;
@@ -53,17 +54,19 @@ struct RandomModel {
     for (const auto& [wanted_name, wanted_bytes] : wanted) {
       const std::string_view view = wanted_name;
       const std::string plain = wanted_name.substr(0, wanted_name.rfind('_'));
-      const bool of_int8 = view.ends_with("_int8") || (wanted.count(plain + "_int8") && (view.ends_with("_scale") || view.ends_with("_sum")));
-      const bool has_int8 = wanted.count(wanted_name + "_int8") > 0;
-      if ((of_int8 && exact) || (has_int8 && !exact)) continue;
+      const bool of_reduced = view.ends_with("_bf16") || view.ends_with("_int8") || (wanted.count(plain + "_int8") && (view.ends_with("_scale") || view.ends_with("_sum")));
+      const bool has_reduced = wanted.count(wanted_name + "_int8") || wanted.count(wanted_name + "_bf16");
+      if ((of_reduced && exact) || (has_reduced && !exact)) continue;
+      std::normal_distribution<float> normal;
       std::vector<char>& tensor = tensors[wanted_name];
       tensor.resize(wanted_bytes);
       if (view.ends_with("_int8")) {
         for (char& byte : tensor) byte = static_cast<char>(pick(-127, 127));
+      } else if (view.ends_with("_bf16")) {
+        for (std::size_t at = 0; at < tensor.size(); at += 2) put(tensor, at, upper_half(normal(random) * 0.3f));
       } else if (view.ends_with("_sum")) {
         sum_columns(tensors.at(plain + "_int8"), tensor);  // drawn before it: names come in order
       } else {
-        std::normal_distribution<float> normal;
         const float size = view.ends_with("_scale") ? 1e-3f : 0.3f;
         for (std::size_t at = 0; at < tensor.size(); at += 4)
           put(tensor, at, view == "epsilons" ? 1e-5f : normal(random) * size);
@@ -77,6 +80,12 @@ struct RandomModel {
   std::mt19937 random;
 
  private:
+  static std::uint16_t upper_half(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return static_cast<std::uint16_t>(bits >> 16);
+  }
+
   // Of panels (width / 16, depth / 4, 16, 4).
   static void sum_columns(const std::vector<char>& panels, std::vector<char>& sums) {
     const std::size_t width = sums.size() / 4, depth = panels.size() / width;

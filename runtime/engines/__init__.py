@@ -91,7 +91,7 @@ class EngineSpec(NamedTuple):
 # In the order in which `auto` tries them.
 ENGINES: dict[str, EngineSpec] = {
     "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8"), spins=False),
-    "native": EngineSpec("native:open_native", "native:native_missing", ("native-int8",), spins=False),
+    "native": EngineSpec("native:open_native", "native:native_missing", ("native-int8", "native-bf16"), spins=False),
     "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32", "fp16")),
     "openvino": EngineSpec(
         "openvino:open_openvino",

@@ -20,7 +20,13 @@ Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]
 ALIGNMENT = 64  # bytes: a cache line, and a register of AVX-512
 MAX_HEADER_BYTES = 16 * 2**20  # BERT-large's has 60,000
 METADATA, ENTRY = "__metadata__", "portabert"
-DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I8": np.dtype("i1")}
+# bf16, which numpy does not know, is held as the uint16 of its bits.
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "I32": np.dtype("<i4"),
+    "BF16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 

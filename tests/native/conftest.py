@@ -83,9 +83,9 @@ def all_exact(weights: EncoderWeights) -> Scheme:
     return Scheme(frozenset({"words", "positions", *(name for name, _ in encoder_products(weights))}))
 
 
-def write(file: Path, weights: EncoderWeights, *, scheme: Scheme = PLAIN) -> Path:
+def write(file: Path, weights: EncoderWeights, *, scheme: Scheme = PLAIN, form: str = "int8") -> Path:
     """Write an encoder's file."""
-    write_native(file, weights, scheme=scheme, inputs=INPUTS, max_length=MAX_LENGTH)
+    write_native(file, weights, scheme=scheme, inputs=INPUTS, max_length=MAX_LENGTH, form=form)
     return file
 
 

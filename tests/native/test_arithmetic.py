@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from export.encoder_graph import EXACT, row_wise, write_graph
 from export.encoder_weights import EncoderWeights
+from export.native_weights import FORMS
 from export.row_wise import PLAIN, Scheme
 from runtime.batching import pad
 from runtime.encode import Batch
@@ -91,28 +92,48 @@ def test_int8_is_the_arithmetic_of_the_int8_graph(kind: str, tmp_path: Path) -> 
     assert np.abs(ours - exact).mean() < 1.25 * rounding
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_is_far_closer_to_fp32_than_int8(kind: str, tmp_path: Path) -> None:
+    weights, batch = random_weights(**KINDS[kind]), random_batch(2, [5] * 20 + [23, MAX_LENGTH])
+    exact = ask_onnx(weights, batch, None)
+    errors = {
+        form: np.abs(run(open_model(write(tmp_path / form, weights, form=form)), batch) - exact).mean()
+        for form in FORMS
+    }
+    assert errors["bf16"] < 0.6 * errors["int8"]
+
+
 @pytest.mark.parametrize("instruction_set", ACCELERATED)
 @settings(max_examples=60, deadline=None)
-@given(sizes=sizes(), lengths=lengths, exact=st.booleans())
+@given(sizes=sizes(), lengths=lengths, exact=st.sampled_from([0.0, 0.4, 1.0]), form=st.sampled_from(sorted(FORMS)))
 def test_every_instruction_set_gives_the_bits_of_the_scalar_reference(
-    instruction_set: str, sizes: dict[str, Any], lengths: list[int], exact: bool
+    instruction_set: str, sizes: dict[str, Any], lengths: list[int], exact: float, form: str
 ) -> None:
+    """`exact` is the share of weights that stay in fp32."""
     weights, batch = random_weights(**sizes), random_batch(sizes["seed"], lengths)
+    names, generator = sorted(all_exact(weights).exact), np.random.default_rng(sizes["seed"])
+    scheme = Scheme(frozenset(name for name in names if generator.random() < exact))
     with TemporaryDirectory() as folder:
-        file = write(Path(folder, "f"), weights, scheme=all_exact(weights) if exact else PLAIN)
+        file = write(Path(folder, "f"), weights, scheme=scheme, form=form)
         expected = run(open_model(file, instruction_set="scalar"), batch)
         actual = run(open_model(file, instruction_set=instruction_set), batch)
     np.testing.assert_array_equal(actual, expected)
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=sizes(), lengths=lengths, threads=st.integers(1, 3), together=st.booleans())
+@given(
+    sizes=sizes(),
+    lengths=lengths,
+    threads=st.integers(1, 3),
+    together=st.booleans(),
+    form=st.sampled_from(sorted(FORMS)),
+)
 def test_a_text_has_the_same_bits_alone_and_in_any_batch(
-    sizes: dict[str, Any], lengths: list[int], threads: int, together: bool
+    sizes: dict[str, Any], lengths: list[int], threads: int, together: bool, form: str
 ) -> None:
     weights, batch = random_weights(**sizes), random_batch(sizes["seed"], lengths)
     with TemporaryDirectory() as folder:
-        file = write(Path(folder, "f"), weights)
+        file = write(Path(folder, "f"), weights, form=form)
         logits = run(open_model(file, threads=threads), batch, together=together)
         alone = open_model(file)
         for index in range(len(lengths)):

@@ -349,7 +349,8 @@ def test_without_any_engine_the_error_says_what_to_install(bundle: Path, monkeyp
         monkeypatch.setitem(sys.modules, package, None)
     missing = r"{} is not installed: pip install '?{}'?"
     with pytest.raises(
-        EngineUnavailable, match=r"engine 'ort-cpu' cannot run here: " + missing.format("onnxruntime", r"portabert\[cpu\]")
+        EngineUnavailable,
+        match=r"engine 'ort-cpu' cannot run here: " + missing.format("onnxruntime", r"portabert\[cpu\]"),
     ):
         runtime.load(bundle, engine="ort-cpu")
     each = "; ".join(
