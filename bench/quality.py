@@ -1,9 +1,9 @@
-"""What do fine-tuned models reach, and what is left of it in fp32 and int8? MiniLM on six public data sets.
+"""What do fine-tuned models reach, and what is left of it in each variant? MiniLM on six public data sets.
 
     python bench/quality.py --data DIR [--only sst2 trec] [--work runs/quality]
 
 Reads the raw files of the data sets (bench/README.md lists the folders), trains with `python -m trainer`, exports with `python -m export`, and measures
-PyTorch, fp32, int8 and native-int8 on the test split, which nothing was chosen on. Resumable: a finished run is not done again.
+PyTorch and four variants on the test split, which nothing was chosen on. Resumable: a finished run is not done again.
 Prints a table, then one JSON document as its last line.
 """
 
@@ -176,7 +176,7 @@ def _wnut17(name: str) -> Callable[[Path], RawRows]:
     return read
 
 
-FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native"}  # variant → engine
+FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native", "native-bf16": "native"}  # variant → engine
 INT8 = ("int8", "native-int8")
 PAIR = "--text-pair-column=text_pair"
 RECIPES: dict[str, Recipe] = {
@@ -226,7 +226,9 @@ RECIPES: dict[str, Recipe] = {
 
 def _print_table(results: list[dict[str, Any]]) -> None:
     forms = ("pytorch", *FORMS)
-    changes = "".join(f"{form + ' changed':>21}{'in fp32':>9}" for form in INT8)
+    changes = "".join(f"{form + ' changed':>21}" for form in FORMS) + "".join(
+        f"{form + ' in fp32':>21}" for form in INT8
+    )
     print(f"{'data':12}{'seeds':>6}  {'metric':14}" + "".join(f"{form:>16}" for form in forms) + changes)
     for name in RECIPES:
         runs = [result for result in results if result["data"] == name]
@@ -234,15 +236,14 @@ def _print_table(results: list[dict[str, Any]]) -> None:
             continue
         for metric in runs[0]["test"]["pytorch"]["metrics"]:
             cells = "".join(f"{_spread([run['test'][form]['metrics'][metric] for run in runs]):>16}" for form in forms)
-            cells += "".join(_changes(runs, form) for form in INT8)
+            cells += "".join(f"{mean(1 - run['test'][form]['agreement'] for run in runs):>21.2%}" for form in FORMS)
+            cells += "".join(f"{_restored(runs, form):>21}" for form in INT8)
             print(f"{name:12}{len(runs):>6}  {metric:14}{cells}")
 
 
-def _changes(runs: list[dict[str, Any]], form: str) -> str:
-    changed = mean(1 - run["test"][form]["agreement"] for run in runs)
-    restored = [run["restored"][form] for run in runs]
-    kept = ", ".join(f"{len(path['trials'][-1]['exact'])}/{path['num_weights']}" for path in restored)
-    return f"{changed:>21.2%}{kept:>9}"
+def _restored(runs: list[dict[str, Any]], form: str) -> str:
+    paths = [run["restored"][form] for run in runs]
+    return ", ".join(f"{len(path['trials'][-1]['exact'])}/{path['num_weights']}" for path in paths)
 
 
 def _spread(values: list[float]) -> str:

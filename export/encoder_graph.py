@@ -73,8 +73,18 @@ def _gelu(graph: Graph, x: str) -> str:
     return graph.op("Mul", graph.op("Mul", x, inner), graph.scalar(0.5))
 
 
+def _gelu_tanh(graph: Graph, x: str) -> str:
+    """x / 2 · (1 + tanh(√(2 / π) · (x + 0.044715 · x³)))."""
+    cube = graph.op("Mul", graph.op("Mul", x, x), x)
+    inner = graph.op("Add", x, graph.op("Mul", cube, graph.scalar(0.044715)))
+    share = graph.op("Tanh", graph.op("Mul", inner, graph.scalar((2 / np.pi) ** 0.5)))
+    return graph.op("Mul", graph.op("Mul", x, graph.op("Add", share, graph.scalar(1.0))), graph.scalar(0.5))
+
+
 ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
     "gelu": _gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
     "relu": lambda graph, x: graph.op("Relu", x),
     "tanh": lambda graph, x: graph.op("Tanh", x),
 }

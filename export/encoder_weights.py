@@ -180,7 +180,7 @@ FAMILIES: dict[str, Family] = {
     "mpnet": Family("encoder.layer", _MPNET, _TANH_HEAD, counts_tokens=True),
 }
 TOKEN_HEAD = (("classifier", None),)
-FUNCTIONS = ("gelu", "relu")  # of the feed-forward part
+FUNCTIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")  # of the feed-forward part
 
 
 def read_weights(model: Any, *, per_token: bool, max_length: int) -> EncoderWeights | str:

@@ -37,9 +37,15 @@ class Bounded(NamedTuple):
     zero_point: int
 
 
-# The least value of x·Φ(x) is −0.16997 at −0.7518. With 24 steps below 0, 231 lie above, where symmetric rows have 127. Rows whose largest value is
+# The least value of x·Φ(x) is −0.16997 at −0.7518, of its form by tanh −0.17005. With 24 steps below 0, 231 lie above, where symmetric rows have 127. Rows whose largest value is
 # below 1.64 get steps of 0.17 / 24, which symmetric rows would have from 0.90 down.
-BOUNDED = {"gelu": Bounded(0.17, 24), "relu": Bounded(0.0, 0)}
+_BY_TANH = Bounded(0.1701, 24)
+BOUNDED = {
+    "gelu": Bounded(0.17, 24),
+    "gelu_new": _BY_TANH,
+    "gelu_pytorch_tanh": _BY_TANH,
+    "relu": Bounded(0.0, 0),
+}
 
 
 class Stored(NamedTuple):

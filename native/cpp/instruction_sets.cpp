@@ -7,7 +7,9 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -61,13 +63,18 @@ bool has_amx() {
          syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 #elif defined(__aarch64__)
-bool has_dot_product() {
 #if defined(__APPLE__)
-  return true;  // every Apple processor of this architecture
-#else
-  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
-#endif
+bool has_feature(const char* name) {
+  int value = 0;
+  std::size_t size = sizeof value;
+  return !sysctlbyname(name, &value, &size, nullptr, 0) && value;
 }
+bool has_dot_product() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_dot_product() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+#else
+bool has_dot_product() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+bool has_i8mm() { return has_dot_product() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM); }
+#endif
 #endif
 
 bool always() { return true; }
@@ -84,6 +91,7 @@ std::span<const InstructionSet> instruction_sets() {
       {&kAvx512Of256Kernels, has_avx512_vnni},
       {&kAvx2Kernels, has_avx2},
 #elif defined(__aarch64__)
+      {&kI8mmKernels, has_i8mm},
       {&kNeonKernels, has_dot_product},
 #endif
       {&kScalarKernels, always},

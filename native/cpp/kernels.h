@@ -105,6 +105,6 @@ struct Kernels {
 // Each is compiled in where its architecture is; instruction_sets.cpp says which can run.
 extern const Kernels kScalarKernels, kAmxEmulatedKernels;
 extern const Kernels kAvx2Kernels, kAvxVnniKernels, kAvx512Of256Kernels, kAvx512Kernels, kAvx512Bf16Kernels, kAmxKernels;
-extern const Kernels kNeonKernels;
+extern const Kernels kNeonKernels, kI8mmKernels;
 
 }  // namespace portabert

@@ -1,4 +1,4 @@
-"""portabert's CPU engine: an encoder in C++, bound by ctypes.
+"""portabert's CPU engine: an encoder in C++, bound by ctypes, in int8 or bf16.
 
     model = Model(Shape(vocabulary=…, …), threads=2)
     model.set({"layer_0_up_int8": array, …})     arrays stay where they are; nothing is copied

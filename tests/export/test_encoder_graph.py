@@ -49,7 +49,7 @@ def test_every_function_a_family_may_use_can_be_written() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "reason"),
     [
-        ("hidden_act", "gelu_new", "activation 'gelu_new' is not among gelu, relu"),
+        ("hidden_act", "silu", "activation 'silu' is not among gelu, gelu_new, gelu_pytorch_tanh, relu"),
         ("position_embedding_type", "relative_key", "relative positions"),
         ("is_decoder", True, "is a decoder"),
         ("model_type", "bertolt", "bertolt is not among the post-norm encoders bert,"),

@@ -123,6 +123,8 @@ def test_a_checkpoint_of_another_program_is_exported_when_its_task_is_named(
         "--overwrite",
         "--task=single-label",
         f"--eval={tmp_path / 'rows.jsonl'}",
+        "--variants=fp32",
+        "int8",
     ]
     assert main([*verified, "--max-change=1", "--max-metric-drop=1"]) == 0
     assert runtime.load(tmp_path / "b").opened.variant == "int8"

@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "distilbert": {"types": False, "head": "relu", "activation": "relu"},
     "electra": {"embedding": 24, "head": "gelu"},
     "mpnet": {"relative": True, "padding_idx": 1, "types": False},
+    "bert by tanh": {"activation": "gelu_new"},
     "tagger": {"per_token": True, "head": None},
     "ragged": {"heads": 3, "head_size": 20, "hidden": 44, "intermediate": 70, "labels": 17},
 }
@@ -43,7 +44,7 @@ def sizes() -> st.SearchStrategy[dict[str, Any]]:
             "hidden": st.integers(1, 90),
             "embedding": st.none() | st.integers(1, 40),
             "intermediate": st.integers(1, 150),
-            "activation": st.sampled_from(["gelu", "relu"]),
+            "activation": st.sampled_from(["gelu", "gelu_new", "relu"]),
             "per_token": st.booleans(),
             "relative": st.booleans(),
             "padding_idx": st.sampled_from([None, 1]),
