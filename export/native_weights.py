@@ -22,7 +22,14 @@ from .row_wise import BOUNDED, INT8, SYMMETRIC, TINY, Scheme, round_to_nearest
 
 BF16 = "_bf16"  # ends the names of weights in bf16
 LANES, DEPTH = 16, 64  # columns and bytes that widths and depths are padded to
-ACTIVATIONS = {None: 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "relu": 3, "tanh": 4}  # their numbers in portabert.h
+ACTIVATIONS = {
+    None: 0,
+    "gelu": 1,
+    "gelu_new": 2,
+    "gelu_pytorch_tanh": 2,
+    "relu": 3,
+    "tanh": 4,
+}  # their numbers in portabert.h
 MAX_STEPS = 4
 
 Named = Iterator[tuple[str, npt.NDArray[Any]]]

@@ -70,67 +70,86 @@ void with_activation(Activation activation, Function function) {
   }
 }
 
+// The two reduced forms. A step is the same for both in bytes: four of a row, and 64 of a panel's columns.
+template <class L>
+struct Int8 {
+  using Lanes = L;
+  using Sums = typename Lanes::Ints;
+  using Stored = std::int32_t;
+  static constexpr int kNumbers = 4;  // along the depth, in a step
+
+  static const void* weights(const Product& product) { return product.int8; }
+  static Sums begin(const Product&, int) { return Lanes::no_ints(); }
+  static auto load_columns(const std::uint8_t* from) { return Lanes::load_weights(reinterpret_cast<const std::int8_t*>(from)); }
+  static auto load_row(const std::uint8_t* from) { return Lanes::load_bytes(from); }
+  template <class Row, class Columns>
+  static Sums dot(Sums sums, Row row, Columns columns) {
+    return Lanes::dot(sums, row, columns);
+  }
+  static void store(Stored* to, Sums sums) { Lanes::store_ints(to, sums); }
+
+  template <Activation A>
+  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel, int num_panels) {
+    finish_int8<Lanes, A>(args, sums, row, num_rows, panel, num_panels, Lanes::kByteShift - args.rows.zero_point);
+  }
+};
+
+// The numbers of a pair are multiplied exactly, and added one after the other, the second one first, with one rounding each. VDPBF16PS does so.
+template <class L>
+struct Bf16 {
+  using Lanes = L;
+  using Sums = typename Lanes::Floats;
+  using Stored = float;
+  static constexpr int kNumbers = 2;
+
+  static const void* weights(const Product& product) { return product.bf16; }
+  static Sums begin(const Product& product, int column) { return Lanes::load(product.bias + column); }
+  static auto load_columns(const std::uint8_t* from) { return Lanes::load_weight_pairs(reinterpret_cast<const std::uint16_t*>(from)); }
+  static auto load_row(const std::uint8_t* from) { return Lanes::load_pair(from); }
+  template <class Row, class Columns>
+  static Sums dot(Sums sums, Row row, const Columns& columns) {
+    return Lanes::dot_pairs(sums, row, columns);
+  }
+  static void store(Stored* to, Sums sums) { Lanes::store(to, sums); }
+
+  template <Activation A>
+  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel, int num_panels) {
+    finish_exact<Lanes, A>(args, sums, row, num_rows, panel, num_panels);
+  }
+};
+
 // `First`: of the panels' groups of rows, which calls for the panels after these. Otherwise memory is read at the pace of one who asks page by page: a text of 16 tokens,
 // that has one group, took 1.7 times as long.
-template <class Lanes, int R, int P, bool First>
-void multiply_int8(const ProductArgs& args, int row, int panel) {
+template <class Form, int R, int P, bool First>
+void multiply_reduced(const ProductArgs& args, int row, int panel) {
+  constexpr int row_step = 4, panel_step = 4 * kLanes;  // bytes
   const Product& product = *args.product;
-  const int depth = padded(product.depth, kDepth);
-  const std::int8_t* weights = product.int8 + std::int64_t{panel} * kLanes * depth;
-  const std::uint8_t* bytes = args.rows.bytes + std::int64_t{row} * args.rows.byte_stride;
-  const std::int64_t panel_bytes = std::int64_t{kLanes} * depth, row_bytes = args.rows.byte_stride;
-  typename Lanes::Ints sums[R][P];
-  unroll<R>([&](auto r) PORTABERT_INLINE {
-    unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Lanes::no_ints(); });
+  const int steps = padded(product.depth, kDepth) / Form::kNumbers;
+  const std::int64_t panel_bytes = std::int64_t{panel_step} * steps, row_bytes = args.rows.byte_stride;
+  const std::uint8_t* weights = static_cast<const std::uint8_t*>(Form::weights(product)) + panel * panel_bytes;
+  const std::uint8_t* bytes = args.rows.bytes + row * row_bytes;
+  typename Form::Sums sums[R][P];
+  unroll<P>([&](auto p) PORTABERT_INLINE {
+    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = Form::begin(product, (panel + p) * kLanes); });
   });
-  for (int k = 0; k < depth; k += 4) {
-    typename Lanes::Weights columns[P];
+  for (int step = 0; step < steps; ++step) {
+    decltype(Form::load_columns(nullptr)) columns[P];
     unroll<P>([&](auto p) PORTABERT_INLINE {
-      columns[p] = Lanes::load_weights(weights + p * panel_bytes + k * kLanes);
-      if constexpr (First) __builtin_prefetch(weights + (P + p) * panel_bytes + k * kLanes, 0, 2);
+      columns[p] = Form::load_columns(weights + p * panel_bytes + step * panel_step);
+      if constexpr (First) __builtin_prefetch(weights + (P + p) * panel_bytes + step * panel_step, 0, 2);
     });
     unroll<R>([&](auto r) PORTABERT_INLINE {
-      const auto four = Lanes::load_bytes(bytes + r * row_bytes + k);
-      unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Lanes::dot(sums[r][p], four, columns[p]); });
+      const auto few = Form::load_row(bytes + r * row_bytes + step * row_step);
+      unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Form::dot(sums[r][p], few, columns[p]); });
     });
   }
-  alignas(64) std::int32_t done[R][P][kLanes];
+  alignas(64) typename Form::Stored done[R][P][kLanes];
   unroll<R>([&](auto r) PORTABERT_INLINE {
-    unroll<P>([&](auto p) PORTABERT_INLINE { Lanes::store_ints(done[r][p], sums[r][p]); });
+    unroll<P>([&](auto p) PORTABERT_INLINE { Form::store(done[r][p], sums[r][p]); });
   });
   with_activation(args.activation, [&](auto activation) {
-    finish_int8<Lanes, activation>(args, done[0][0], row, R, panel, P, Lanes::kByteShift - args.rows.zero_point);
+    Form::template finish<activation>(args, done[0][0], row, R, panel, P);
   });
-}
-
-// Two products at a time: the numbers of each pair are multiplied exactly, and added one after the other, the second one first, with one rounding each. VDPBF16PS does so.
-template <class Lanes, int R, int P, bool First>
-void multiply_bf16(const ProductArgs& args, int row, int panel) {
-  const Product& product = *args.product;
-  const int depth = padded(product.depth, kDepth), column = panel * kLanes;
-  const std::int64_t panel_numbers = std::int64_t{kLanes} * depth, row_bytes = args.rows.byte_stride;
-  const std::uint16_t* weights = product.bf16 + panel * panel_numbers;
-  const std::uint8_t* bytes = args.rows.bytes + row * row_bytes;
-  typename Lanes::Floats sums[R][P];
-  unroll<P>([&](auto p) PORTABERT_INLINE {
-    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = Lanes::load(product.bias + column + p * kLanes); });
-  });
-  for (int k = 0; k < depth; k += 2) {
-    typename Lanes::WeightPairs columns[P];
-    unroll<P>([&](auto p) PORTABERT_INLINE {
-      columns[p] = Lanes::load_weight_pairs(weights + p * panel_numbers + k * kLanes);
-      if constexpr (First) __builtin_prefetch(weights + (P + p) * panel_numbers + k * kLanes, 0, 2);
-    });
-    unroll<R>([&](auto r) PORTABERT_INLINE {
-      const auto pair = Lanes::load_pair(bytes + r * row_bytes + 2 * k);
-      unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Lanes::dot_pairs(sums[r][p], pair, columns[p]); });
-    });
-  }
-  alignas(64) float done[R][P][kLanes];
-  unroll<R>([&](auto r) PORTABERT_INLINE {
-    unroll<P>([&](auto p) PORTABERT_INLINE { Lanes::store(done[r][p], sums[r][p]); });
-  });
-  with_activation(args.activation, [&](auto activation) { finish_exact<Lanes, activation>(args, done[0][0], row, R, panel, P); });
 }
 
 template <class Lanes, int R, int P>
@@ -159,12 +178,17 @@ void multiply_exact(const ProductArgs& args, int row, int panel) {
   with_activation(args.activation, [&](auto activation) { finish_exact<Lanes, activation>(args, done[0][0], row, R, panel, P); });
 }
 
+template <class Form, int R, int P>
+void multiply_reduced(const ProductArgs& args, int row, int panel) {
+  row == 0 ? multiply_reduced<Form, R, P, true>(args, row, panel) : multiply_reduced<Form, R, P, false>(args, row, panel);
+}
+
 template <class Lanes, int R, int P>
 void multiply_tile(const ProductArgs& args, int row, int panel) {
   if (args.product->int8)
-    row == 0 ? multiply_int8<Lanes, R, P, true>(args, row, panel) : multiply_int8<Lanes, R, P, false>(args, row, panel);
+    multiply_reduced<Int8<Lanes>, R, P>(args, row, panel);
   else if (args.product->bf16)
-    row == 0 ? multiply_bf16<Lanes, R, P, true>(args, row, panel) : multiply_bf16<Lanes, R, P, false>(args, row, panel);
+    multiply_reduced<Bf16<Lanes>, R, P>(args, row, panel);
   else
     multiply_exact<Lanes, R, P>(args, row, panel);
 }

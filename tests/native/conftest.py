@@ -14,7 +14,7 @@ from export.row_wise import PLAIN, Scheme
 from runtime.encode import Batch
 from runtime.engines import native_file
 
-native = pytest.importorskip("portabert_native", reason="portabert-native is not built: make native")
+native = pytest.importorskip("portabert_native", reason="portabert-native is not built")
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 VOCABULARY, MAX_LENGTH = 50, 40
