@@ -1,5 +1,8 @@
 """The variant native-int8 from export to answer: what is written, when, and how the runtime chooses it."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +80,7 @@ def test_an_export_without_portabert_native_says_what_it_leaves_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "portabert_native", None)
+    monkeypatch.setitem(sys.modules, "portabert_native", None)
     bundle = export(make_run("bert", "single-label"), tmp_path / "b")
     assert set(read(bundle).variants) == {"fp32", "int8"}
     assert "native-int8 is left out: portabert-native is not installed" in capsys.readouterr().err
@@ -102,8 +105,14 @@ def test_auto_prefers_it(usual: Path) -> None:
     )
 
 
+def test_loading_brings_no_other_engine(usual: Path) -> None:
+    code = "import runtime, sys; runtime.load(sys.argv[1]).predict('late'); print('onnxruntime' in sys.modules, 'portabert_native' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code, str(usual)], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "True"]
+
+
 def test_auto_without_it_says_why_and_takes_another(usual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "portabert_native", None)
+    monkeypatch.setitem(sys.modules, "portabert_native", None)
     opened = runtime.load(usual).opened
     assert (opened.name, opened.variant) == ("ort-cpu", "int8")
     assert "not native: portabert-native is not installed: pip install portabert-native" in opened.reason
@@ -149,8 +158,6 @@ def test_streams_between_one_and_all_threads_are_refused(usual: Path) -> None:
 
 
 def test_a_file_that_was_changed_is_a_bundle_error(usual: Path, tmp_path: Path) -> None:
-    import shutil
-
     bundle = Path(shutil.copytree(usual, tmp_path / "b"))
     file = bundle / "native" / "int8.safetensors"
     stored = file.read_bytes()
