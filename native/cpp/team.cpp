@@ -34,10 +34,17 @@ void Barrier::wait() {
 
 struct Team::Workers {
   explicit Workers(int count) : process(getpid()) {
-    for (int i = 1; i <= count; ++i) threads.emplace_back([this, i] { work(i); });
+    try {
+      for (int i = 1; i <= count; ++i) threads.emplace_back([this, i] { work(i); });
+    } catch (...) {  // the system gives no more threads
+      stop();
+      throw;
+    }
   }
 
-  ~Workers() {
+  ~Workers() { stop(); }
+
+  void stop() {
     stopping = true;
     call(nullptr);
     for (std::thread& thread : threads) thread.join();
