@@ -36,6 +36,26 @@ int guarded(Function function) noexcept {
   return -1;
 }
 
+// Cuts texts into chunks of some `most` tokens, or of one longer text.
+std::vector<Texts> cut(const Texts& texts, int most) {
+  std::vector<Texts> chunks;
+  Texts chunk = texts;
+  for (int text = texts.begin; text < texts.end; ++text) {
+    chunk.end = text + 1;
+    const bool full = text + 1 == texts.end || texts.cu_seqlens[text + 2] - texts.cu_seqlens[chunk.begin] > most;
+    if (!full) continue;
+    chunks.push_back(chunk);
+    chunk.begin = text + 1;
+  }
+  return chunks;
+}
+
+int longest(const Texts& texts) {
+  int found = 0;
+  for (int text = 0; text < texts.count(); ++text) found = std::max(found, texts.length(text));
+  return found;
+}
+
 }  // namespace
 
 struct portabert_model {
@@ -78,26 +98,6 @@ void portabert_model::check(const Texts& texts, std::uint64_t num_logits) const 
 float* portabert_model::logits_of(const Texts& texts, float* logits) const {
   const std::int64_t row = model.shape.per_token ? texts.cu_seqlens[texts.begin] : texts.begin;
   return logits + row * model.num_labels();
-}
-
-// Cuts texts into chunks of some `most` tokens, or of one longer text.
-static std::vector<Texts> cut(const Texts& texts, int most) {
-  std::vector<Texts> chunks;
-  Texts chunk = texts;
-  for (int text = texts.begin; text < texts.end; ++text) {
-    chunk.end = text + 1;
-    const bool full = text + 1 == texts.end || texts.cu_seqlens[text + 2] - texts.cu_seqlens[chunk.begin] > most;
-    if (!full) continue;
-    chunks.push_back(chunk);
-    chunk.begin = text + 1;
-  }
-  return chunks;
-}
-
-static int longest(const Texts& texts) {
-  int found = 0;
-  for (int text = 0; text < texts.count(); ++text) found = std::max(found, texts.length(text));
-  return found;
 }
 
 void portabert_model::run_together(const Texts& texts, float* logits) {

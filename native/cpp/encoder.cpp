@@ -21,6 +21,9 @@ constexpr Range kSymmetric{};
 // Of a number as products read it.
 int bytes_of(const portabert_shape& shape) { return shape.precision ? 2 : 1; }
 
+// Numbers between two rows, of any but what lies between the feed-forward products.
+int widest(const Model& model) { return padded(std::max({model.shape.hidden, model.shape.embedding, model.inner()}), kDepth); }
+
 // One pass over texts: what every step needs.
 class Pass {
  public:
@@ -31,8 +34,8 @@ class Pass {
         texts_(texts),
         space_(space),
         crew_(crew),
-        inner_(shape_.heads * shape_.head_size),
-        widest_(padded(std::max({shape_.hidden, shape_.embedding, inner_}), kDepth)),
+        inner_(model.inner()),
+        widest_(widest(model)),
         number_bytes_(bytes_of(shape_)) {}
 
   void run(float* logits) {
@@ -222,16 +225,15 @@ Number* Buffer<Number>::reserve(std::int64_t count) {
 
 void Workspace::reserve(const Model& model, int num_tokens, int longest, int crew_size) {
   const portabert_shape& shape = model.shape;
-  const std::int64_t tokens = num_tokens, inner = shape.heads * shape.head_size;
-  const std::int64_t widest = padded(std::max({shape.hidden, shape.embedding, static_cast<int>(inner)}), kDepth);
+  const std::int64_t tokens = num_tokens, stride = widest(model);
   const std::int64_t block = std::min(num_tokens, kRowBlock), raised_width = padded(shape.intermediate, kDepth);
-  x.reserve(tokens * widest);
-  if (model.projection.width) embedded.reserve(tokens * widest);
-  bytes.reserve((tokens + kSpareRows) * widest * bytes_of(shape));
+  x.reserve(tokens * stride);
+  if (model.projection.width) embedded.reserve(tokens * stride);
+  bytes.reserve((tokens + kSpareRows) * stride * bytes_of(shape));
   scales.reserve(tokens);
-  context.reserve(tokens * widest);
-  query.reserve(tokens * padded(static_cast<int>(inner), kLanes));
-  key_value.reserve(tokens * padded(3 * static_cast<int>(inner), kLanes) + 2 * kLanes);  // lanes beyond a head's last number are read
+  context.reserve(tokens * stride);
+  query.reserve(tokens * padded(model.inner(), kLanes));
+  key_value.reserve(tokens * padded(3 * model.inner(), kLanes) + 2 * kLanes);  // lanes beyond a head's last number are read
   raised.reserve(block * raised_width);
   raised_bytes.reserve((block + kSpareRows) * raised_width * bytes_of(shape));
   raised_scales.reserve(block);

@@ -13,6 +13,9 @@ namespace portabert {
 constexpr int kLanes = 16;  // columns of floats are padded to multiples of it
 constexpr int kDepth = 64;  // so are the bytes of a quantised row: what an AMX tile takes at once
 
+// Where part number `index` of `parts` parts of like size begins; number `parts` is the end.
+constexpr int part_begin(int count, int index, int parts) { return static_cast<int>(std::int64_t{count} * index / parts); }
+
 constexpr int padded(int size, int multiple) { return (size + multiple - 1) / multiple * multiple; }
 
 enum class Activation : std::int32_t { none = 0, gelu = 1, gelu_tanh = 2, relu = 3, tanh = 4 };

@@ -36,7 +36,7 @@ Model::Model(const portabert_shape& given) : shape(given) {
                              {"steps", steps, 1, PORTABERT_MAX_STEPS}})
     if (limit.value < limit.least || limit.value > limit.most)
       throw Refused(limit.name, " must be between ", limit.least, " and ", limit.most, ". Got ", limit.value, " instead");
-  if (shape.heads * shape.head_size > kLargest) throw Refused("heads · head_size must be at most 65536");
+  if (inner() > kLargest) throw Refused("heads · head_size must be at most 65536");
   if (shape.max_length + shape.padding_idx + 1 > shape.positions)
     throw Refused("texts of max_length tokens need ", shape.max_length + shape.padding_idx + 1, " positions. There are ",
                   shape.positions);
@@ -51,19 +51,18 @@ Model::Model(const portabert_shape& given) : shape(given) {
     expect("relative_bias", &relative_bias, std::int64_t{shape.heads} * relative_stride);
   }
   expect("epsilons", &epsilons_, 1 + 2 * shape.layers);
-  const int inner = shape.heads * shape.head_size;
   layers.resize(shape.layers);
   for (int i = 0; i < shape.layers; ++i) {
     Layer& layer = layers[i];
     const std::string name = "layer_" + std::to_string(i);
     layer.first_only = i == shape.layers - 1 && !shape.per_token;
     if (layer.first_only) {
-      expect_product(name + "_key_value", layer.key_value, shape.hidden, 2 * inner);
-      expect_product(name + "_query", layer.query, shape.hidden, inner);
+      expect_product(name + "_key_value", layer.key_value, shape.hidden, 2 * inner());
+      expect_product(name + "_query", layer.query, shape.hidden, inner());
     } else {
-      expect_product(name + "_query_key_value", layer.query_key_value, shape.hidden, 3 * inner);
+      expect_product(name + "_query_key_value", layer.query_key_value, shape.hidden, 3 * inner());
     }
-    expect_product(name + "_output", layer.output, inner, shape.hidden);
+    expect_product(name + "_output", layer.output, inner(), shape.hidden);
     expect_norm(name + "_attention_norm", layer.attention_norm, shape.hidden);
     expect_product(name + "_up", layer.up, shape.hidden, shape.intermediate);
     expect_product(name + "_down", layer.down, shape.intermediate, shape.hidden);

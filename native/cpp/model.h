@@ -83,6 +83,7 @@ class Model {
   };
   const std::map<std::string, Slot, std::less<>>& slots() const { return slots_; }
 
+  int inner() const { return shape.heads * shape.head_size; }  // the width of queries, keys and values
   int num_labels() const { return shape.step_width[shape.steps - 1]; }
 
   portabert_shape shape;

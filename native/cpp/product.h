@@ -203,10 +203,9 @@ template <class Lanes, int P>
 void multiply_panels(const ProductArgs& args, int panel) {
   // Rows in groups of like size: 16 are 8 and 8, not 12 and 4, for a small tile waits for its own sums.
   const int groups = (args.num_rows + Lanes::kRows - 1) / Lanes::kRows;
-  for (int group = 0, row = 0; group < groups; ++group) {
-    const int end = args.num_rows * (group + 1) / groups;
-    multiply_rows<Lanes, P>(args, row, end - row, panel);
-    row = end;
+  for (int group = 0; group < groups; ++group) {
+    const int row = part_begin(args.num_rows, group, groups);
+    multiply_rows<Lanes, P>(args, row, part_begin(args.num_rows, group + 1, groups) - row, panel);
   }
 }
 

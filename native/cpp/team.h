@@ -9,6 +9,8 @@
 #include <functional>
 #include <memory>
 
+#include "kernels.h"
+
 namespace portabert {
 
 // Where the members of a crew wait for one another.
@@ -36,8 +38,7 @@ struct Crew {
   // Calls function(begin, end) with this member's share of 0 … count.
   template <class Function>
   void share(int count, Function function) const {
-    const int begin = static_cast<int>(static_cast<long long>(count) * index / size);
-    const int end = static_cast<int>(static_cast<long long>(count) * (index + 1) / size);
+    const int begin = part_begin(count, index, size), end = part_begin(count, index + 1, size);
     if (begin < end) function(begin, end);
   }
 };

@@ -42,6 +42,21 @@ class Shape(ctypes.Structure):
         ("step_activation", ctypes.c_int32 * MAX_STEPS),
     ]
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Shape":
+        """Make a shape of plain numbers, and lists of MAX_STEPS numbers, as JSON gives them.
+
+        Raises:
+            NativeError: a field is missing, is none of a shape's, or is not what it must be.
+        """
+        names = [name for name, *_ in cls._fields_]
+        if sorted(fields) != sorted(names):
+            raise NativeError(f"its shape has the fields {sorted(fields)}, and {sorted(names)} are wanted")
+        try:
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        except (TypeError, ValueError, RuntimeError) as exc:  # ctypes has one for each way to be wrong
+            raise NativeError(f"its shape {dict(fields)} has a field of another type or length: {exc}") from exc
+
 
 def instruction_sets() -> list[str]:
     """Name the instruction sets this processor has, fastest first."""

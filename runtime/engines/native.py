@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,10 @@ def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Se
             f"{INSTRUCTION_SET} must be one of {', '.join(here)} on this processor. Got {forced!r} instead"
         )
     try:
-        shape = portabert_native.Shape(**_fields(contents.shape, portabert_native))
+        shape = portabert_native.Shape.of(contents.shape)
         model = portabert_native.Model(shape, threads=settings.threads, instruction_set=forced)
         model.set(contents.tensors)
-    except (portabert_native.NativeError, TypeError, ValueError) as exc:
+    except portabert_native.NativeError as exc:
         raise BundleError(f"{path} cannot be opened: {exc}. Export the model again.") from exc
     return NativeEngine(model, settings, f"portabert-native {portabert_native.__version__}")
 
@@ -111,11 +111,3 @@ def _join(batches: Sequence[Batch]) -> Batch:
         np.concatenate([batch.token_type_ids for batch in batches]),
         np.concatenate([batches[0].cu_seqlens, *ends]).astype(np.int32),
     )
-
-
-def _fields(shape: Mapping[str, Any], module: Any) -> dict[str, Any]:
-    """Give the fields of a `Shape`, lists as ctypes wants them."""
-    kinds = dict(module.Shape._fields_)
-    if set(shape) != set(kinds):
-        raise ValueError(f"its shape has the fields {sorted(shape)}, and {sorted(kinds)} are wanted")
-    return {name: kinds[name](*value) if isinstance(value, list) else value for name, value in shape.items()}

@@ -57,7 +57,7 @@ def write(file: Path, *, shape: Mapping[str, Any], tensors: Tensors) -> None:
     for name, tensor in ordered:
         start, end = end, end + tensor.nbytes
         header[name] = {
-            "dtype": NAMES[tensor.dtype.newbyteorder("<") if tensor.dtype.itemsize > 1 else tensor.dtype],
+            "dtype": NAMES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }

@@ -92,11 +92,7 @@ def write(file: Path, weights: EncoderWeights, *, scheme: Scheme = PLAIN, form: 
 def open_model(file: Path, *, threads: int = 1, instruction_set: str = "") -> Any:
     """Open a file in portabert-native."""
     contents = native_file.read(file)
-    fields = {
-        name: (native.Shape._fields_[-1][1])(*value) if isinstance(value, list) else value
-        for name, value in contents.shape.items()
-    }
-    model = native.Model(native.Shape(**fields), threads=threads, instruction_set=instruction_set)
+    model = native.Model(native.Shape.of(contents.shape), threads=threads, instruction_set=instruction_set)
     model.set(contents.tensors)
     return model
 
