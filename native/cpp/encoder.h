@@ -42,7 +42,8 @@ class Buffer {
 
 // What a forward pass writes into. One crew uses it at a time.
 struct Workspace {
-  Buffer<float> embedded, x, query, key_value, context, raised, scales, raised_scales, head, next_head, scratch;
+  Buffer<float> embedded, x, context, raised, scales, raised_scales, head, next_head, scratch;
+  Buffer<std::uint16_t> query, key_value;
   Buffer<std::uint8_t> bytes, raised_bytes;
   std::int64_t scratch_stride = 0;  // of each member of the crew
 

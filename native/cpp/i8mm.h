@@ -24,7 +24,12 @@ void multiply_pairs(const ProductArgs& args, int row, int num_rows, int panel) {
   const std::uint8_t* bytes = args.rows.bytes + std::int64_t{row} * args.rows.byte_stride;
   const std::int64_t row_bytes = args.rows.byte_stride;
   int32x4_t sums[Pairs][8];
-  unroll<Pairs>([&](auto p) PORTABERT_INLINE { unroll<8>([&](auto c) PORTABERT_INLINE { sums[p][c] = vdupq_n_s32(0); }); });
+  std::int32_t begin[kLanes];
+  Lanes::store_ints(begin, Lanes::load_times(product.sum + panel * kLanes, -args.rows.zero_point));
+  unroll<8>([&](auto c) PORTABERT_INLINE {
+    const int32x4_t both = vcombine_s32(vld1_s32(begin + 2 * c), vld1_s32(begin + 2 * c));
+    unroll<Pairs>([&](auto p) PORTABERT_INLINE { sums[p][c] = both; });
+  });
   for (int k = 0; k < depth; k += 8) {
     uint8x16_t rows[Pairs];
     unroll<Pairs>([&](auto p) PORTABERT_INLINE {
@@ -48,8 +53,8 @@ void multiply_pairs(const ProductArgs& args, int row, int num_rows, int panel) {
       vst1_s32(&done[2 * p + 1][2 * c], vget_high_s32(sums[p][c]));
     });
   });
-  with_activation(args.activation, [&](auto activation) {
-    finish_int8<Lanes, activation>(args, done[0], row, num_rows, panel, 1, -args.rows.zero_point);
+  with_ending(args, [&](auto ending) {
+    finish_int8<Lanes, ending, 1>(args, done[0], row, num_rows, panel);
   });
 }
 

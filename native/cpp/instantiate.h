@@ -12,8 +12,9 @@ namespace portabert {
 namespace {
 
 template <class Lanes>
-constexpr Kernels instantiate(const char* name = Lanes::name, void (*multiply_rows)(const ProductArgs&) = multiply<Lanes>) {
-  return {name, embed<Lanes>, norm<Lanes>, quantize<Lanes>, round_to_bf16<Lanes>, multiply_rows, attend<Lanes>};
+constexpr Kernels instantiate(const char* name = Lanes::name, int tile_rows = Lanes::kRows,
+                              void (*multiply_rows)(const ProductArgs&) = multiply<Lanes>, void (*attend_text)(const AttendArgs&) = attend<Lanes>) {
+  return {name, tile_rows, embed<Lanes>, norm<Lanes>, reduce<Lanes>, multiply_rows, attend_text};
 }
 
 }  // namespace

@@ -58,12 +58,39 @@ struct Range {
   float floor = -1.0f;  // the least scale; below zero where rows are symmetric
 };
 
+// Where rows go that products read: quantised, or rounded to bf16, and then there are no scales.
+struct Reduced {
+  std::uint8_t* bytes;
+  int byte_stride;
+  float* scale;
+  Range range;
+  bool bf16;
+};
+
+struct ReduceArgs {
+  const float* rows;  // (num_rows, width)
+  int stride;
+  int num_rows, width;
+  Reduced to;
+};
+
+// LayerNorm in place, of rows that are then reduced.
+struct NormArgs {
+  float* rows;
+  int stride;
+  int num_rows, width;
+  const float *weight, *bias;
+  float epsilon;
+  Reduced to;
+};
+
 struct ProductArgs {
   const Product* product;
   Rows rows;
   int num_rows;
   int panel_begin, panel_end;  // the columns to compute, in panels
   float* out;                  // (num_rows, width), of all columns
+  std::uint16_t* out_bf16;     // or this, rounded to bf16
   int out_stride;
   const float* residual;  // added, where it is not null; may be `out`
   int residual_stride;
@@ -71,8 +98,12 @@ struct ProductArgs {
   Activation activation;
 };
 
+// Attention's products are of bf16, and add as AMX's tiles do: the products of 32 pairs of numbers, those at even places one after the other from zero, those at odd
+// places likewise; both together are added to the sum of what came before.
+constexpr int kSummed = 32;
+
 struct AttendArgs {
-  const float *query, *key, *value;  // of one head, of one text
+  const std::uint16_t *query, *key, *value;  // bf16, of one head, of one text; kSpareRows and a head may be read behind the last token's
   int query_stride, key_stride;      // between tokens; the value's is the key's
   int num_queries, num_keys, head_size;
   const float* bias;  // of query 0 and key 0, added to scores; of query i it begins i before; null where there is none
@@ -81,10 +112,9 @@ struct AttendArgs {
   float* scratch;  // attend_scratch(…) floats
 };
 
-constexpr int kQueryBlock = 4;  // queries that share each load of keys and values
-
+// Keys and values as a kernel likes them best, and the scores and shares of 16 queries.
 constexpr std::int64_t attend_scratch(int num_keys, int head_size) {
-  return std::int64_t{head_size + kQueryBlock} * padded(num_keys, kLanes) + 2 * kLanes;
+  return (std::int64_t{2} * padded(head_size, kSummed) + 2 * kLanes) * padded(num_keys, kSummed) + kLanes * padded(head_size, kSummed);
 }
 
 // A row of an embedding table: int8 with a scale, bf16, or floats.
@@ -97,10 +127,10 @@ struct TableRow {
 
 struct Kernels {
   const char* name;
+  int tile_rows;  // that a product computes at a time
   void (*embed)(TableRow word, TableRow position, int width, float* out);
-  void (*norm)(float* row, int width, const float* weight, const float* bias, float epsilon);
-  void (*quantize)(const float* row, int width, Range range, std::uint8_t* bytes, float* scale);
-  void (*round_to_bf16)(const float* row, int width, std::uint8_t* bytes);
+  void (*norm)(const NormArgs& args);
+  void (*reduce)(const ReduceArgs& args);
   void (*multiply)(const ProductArgs& args);
   void (*attend)(const AttendArgs& args);
 };

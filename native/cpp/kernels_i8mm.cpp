@@ -3,5 +3,5 @@
 #include "lanes_neon.h"
 
 namespace portabert {
-const Kernels kI8mmKernels = instantiate<Neon>("neon-i8mm", multiply_i8mm<Neon>);
+const Kernels kI8mmKernels = instantiate<Neon>("neon-i8mm", 2 * kPairs, multiply_i8mm<Neon>);
 }

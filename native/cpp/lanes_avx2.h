@@ -10,6 +10,8 @@ namespace portabert {
 namespace {
 
 struct Avx2Lanes {
+  static constexpr int kQueries = 2, kKeyLanes = 1;  // 8 of 16 registers are sums of attention, and 4 more
+
   struct Floats {
     __m256 low, high;
   };

@@ -14,7 +14,8 @@ namespace {
 
 struct Scalar {
   static constexpr const char* name = "scalar";
-  static constexpr int kRows = 2, kPanels = 1;  // of a tile of products
+  static constexpr int kRows = 2, kPanels = 1;       // of a tile of products
+  static constexpr int kQueries = 2, kKeyLanes = 1;  // of a tile of attention's
 
   struct Floats {
     float lane[kLanes];
@@ -94,6 +95,19 @@ struct Scalar {
     for (int i = 0; i < kLanes; ++i) {
       const auto bits = std::bit_cast<std::uint32_t>(a.lane[i]);
       to[i] = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+  }
+  // Up to 16 rows of 16 pairs, of which there are `numbers` numbers, → (16 pairs, 16 rows); the rest is zero.
+  static void transpose_pairs(const std::uint16_t* from, std::int64_t stride, int num_rows, int numbers, std::uint16_t* to) {
+    for (int row = 0; row < kLanes; ++row)
+      for (int i = 0; i < 2 * kLanes; ++i)
+        to[i / 2 * 2 * kLanes + 2 * row + i % 2] = row < num_rows && i < numbers ? from[row * stride + i] : std::uint16_t{0};
+  }
+  // Two rows of 16 numbers, of zeros where there is none, → 16 pairs.
+  static void zip(const std::uint16_t* even, const std::uint16_t* odd, std::uint16_t* to) {
+    for (int i = 0; i < kLanes; ++i) {
+      to[2 * i] = even ? even[i] : std::uint16_t{0};
+      to[2 * i + 1] = odd ? odd[i] : std::uint16_t{0};
     }
   }
   static float widen(std::uint16_t half) { return std::bit_cast<float>(std::uint32_t{half} << 16); }

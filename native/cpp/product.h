@@ -5,13 +5,14 @@
 //             for each four of the depth  sums[row][panel] += four bytes of the row · 16 columns of them
 //             sums → memory → floats: · scales, + bias, + residual; the activation
 //
-// A row's zero point adds zero_point · (the column's sum) to each of its sums, which is taken off again. Sums go through memory once they are done: with anything else to do
+// A row's zero point adds zero_point · (the column's sum) to each of its sums, which begin with as much less. Sums go through memory once they are done: with anything else to do
 // for the registers that hold them, GCC keeps a copy of each in memory all along, at half the speed.
 
 #pragma once
 
 #include <type_traits>
 
+#include "abreast.h"
 #include "functions.h"
 #include "kernels.h"
 #include "unroll.h"
@@ -19,55 +20,75 @@
 namespace portabert {
 namespace {
 
-// What is done to a product before it is written: `residual` · `factors` is added, and the activation applied.
-template <class Lanes, Activation A>
-void finish(const ProductArgs& args, int row, int column, typename Lanes::Floats value) {
-  if (args.residual) {
-    const auto before = Lanes::load(args.residual + std::int64_t{row} * args.residual_stride + column);
-    value = args.factors ? Lanes::multiply_add(before, Lanes::load(args.factors + column), value)
-                         : Lanes::add(before, value);
-  }
-  Lanes::store(args.out + std::int64_t{row} * args.out_stride + column, apply<Lanes>(A, value));
-}
+// What is done to a product at last: an activation, rounding to bf16, or the addition of a residual, multiplied by factors or not.
+enum class Ending { none, gelu, gelu_tanh, relu, tanh, bf16, add, add_scaled };
 
-// Turns the sums (num_rows, num_panels, 16) of a tile into what is asked for, after `times` the column's sum is added to each.
-template <class Lanes, Activation A>
-void finish_int8(const ProductArgs& args, const std::int32_t* sums, int row, int num_rows, int panel, int num_panels, int times) {
-  const Product& product = *args.product;
-  for (int p = 0; p < num_panels; ++p) {
-    const int column = (panel + p) * kLanes;
-    const auto scale = Lanes::load(product.scale + column), bias = Lanes::load(product.bias + column);
-    const auto begin = Lanes::load_times(product.sum + column, times);
-    for (int r = 0; r < num_rows; ++r) {
-      const auto both = Lanes::multiply(scale, Lanes::broadcast(args.rows.scale[row + r]));
-      const auto sum = Lanes::add_ints(Lanes::load_ints(sums + (r * num_panels + p) * kLanes), begin);
-      finish<Lanes, A>(args, row + r, column, Lanes::multiply_add(Lanes::to_floats(sum), both, bias));
-    }
-  }
-}
-
-template <class Lanes, Activation A>
-void finish_exact(const ProductArgs& args, const float* sums, int row, int num_rows, int panel, int num_panels) {
-  for (int p = 0; p < num_panels; ++p)
-    for (int r = 0; r < num_rows; ++r)
-      finish<Lanes, A>(args, row + r, (panel + p) * kLanes, Lanes::load(sums + (r * num_panels + p) * kLanes));
-}
-
-// Calls function(activation) with the activation as a constant, so that loops need not ask.
+// Calls function(ending) with the product's ending as a constant, so that loops need not ask.
 template <class Function>
-void with_activation(Activation activation, Function function) {
-  switch (activation) {
+void with_ending(const ProductArgs& args, Function function) {
+  if (args.out_bf16) return function(std::integral_constant<Ending, Ending::bf16>{});
+  if (args.residual && args.factors) return function(std::integral_constant<Ending, Ending::add_scaled>{});
+  if (args.residual) return function(std::integral_constant<Ending, Ending::add>{});
+  switch (args.activation) {
     case Activation::none:
-      return function(std::integral_constant<Activation, Activation::none>{});
+      return function(std::integral_constant<Ending, Ending::none>{});
     case Activation::gelu:
-      return function(std::integral_constant<Activation, Activation::gelu>{});
+      return function(std::integral_constant<Ending, Ending::gelu>{});
     case Activation::gelu_tanh:
-      return function(std::integral_constant<Activation, Activation::gelu_tanh>{});
+      return function(std::integral_constant<Ending, Ending::gelu_tanh>{});
     case Activation::relu:
-      return function(std::integral_constant<Activation, Activation::relu>{});
+      return function(std::integral_constant<Ending, Ending::relu>{});
     case Activation::tanh:
-      return function(std::integral_constant<Activation, Activation::tanh>{});
+      return function(std::integral_constant<Ending, Ending::tanh>{});
   }
+}
+
+// Ends N rows of a panel.
+template <class Lanes, Ending E, int N>
+PORTABERT_INLINE inline void finish_rows(const ProductArgs& args, int row, int column, typename Abreast<Lanes, N>::Floats value) {
+  using Rows = Abreast<Lanes, N>;
+  const std::int64_t at = std::int64_t{row} * args.out_stride + column, stride = args.out_stride;
+  if constexpr (E == Ending::bf16) {
+    unroll<N>([&](auto r) PORTABERT_INLINE { Lanes::store_bf16(args.out_bf16 + at + r * stride, value.part[r]); });
+    return;
+  } else if constexpr (E == Ending::add || E == Ending::add_scaled) {
+    const float* before = args.residual + std::int64_t{row} * args.residual_stride + column;
+    const std::int64_t before_stride = args.residual_stride;
+    const auto factor = E == Ending::add ? Lanes::broadcast(1.0f) : Lanes::load(args.factors + column);
+    value = Rows::each([&](int r) PORTABERT_INLINE { return Lanes::multiply_add(Lanes::load(before + r * before_stride), factor, value.part[r]); });
+  } else {
+    value = apply<Rows>(static_cast<Activation>(E), value);
+  }
+  unroll<N>([&](auto r) PORTABERT_INLINE { Lanes::store(args.out + at + r * stride, value.part[r]); });
+}
+
+// Turns the sums (num_rows, P, 16) of a tile into what is asked for.
+template <class Lanes, Ending E, int P>
+void finish_int8(const ProductArgs& args, const std::int32_t* sums, int row, int num_rows, int panel) {
+  const Product& product = *args.product;
+  in_groups<kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
+    const float* row_scales = args.rows.scale + row + first;
+    const std::int32_t* from = sums + std::int64_t{first} * P * kLanes;
+    unroll<P>([&](auto p) PORTABERT_INLINE {
+      const int column = (panel + p) * kLanes;
+      const auto scale = Lanes::load(product.scale + column), bias = Lanes::load(product.bias + column);
+      finish_rows<Lanes, E, n>(args, row + first, column, Abreast<Lanes, n>::each([&](int r) PORTABERT_INLINE {
+        const auto both = Lanes::multiply(scale, Lanes::broadcast(row_scales[r]));
+        return Lanes::multiply_add(Lanes::to_floats(Lanes::load_ints(from + (r * P + p) * kLanes)), both, bias);
+      }));
+    });
+  });
+}
+
+template <class Lanes, Ending E, int P>
+void finish_exact(const ProductArgs& args, const float* sums, int row, int num_rows, int panel) {
+  in_groups<kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
+    unroll<P>([&](auto p) PORTABERT_INLINE {
+      finish_rows<Lanes, E, n>(args, row + first, (panel + p) * kLanes, Abreast<Lanes, n>::each([&](int r) PORTABERT_INLINE {
+        return Lanes::load(sums + ((std::int64_t{first} + r) * P + p) * kLanes);
+      }));
+    });
+  });
 }
 
 // The two reduced forms. A step is the same for both in bytes: four of a row, and 64 of a panel's columns.
@@ -79,7 +100,10 @@ struct Int8 {
   static constexpr int kNumbers = 4;  // along the depth, in a step
 
   static const void* weights(const Product& product) { return product.int8; }
-  static Sums begin(const Product&, int) { return Lanes::no_ints(); }
+  // Less what the rows' zero point adds.
+  static Sums begin(const ProductArgs& args, int column) {
+    return Lanes::load_times(args.product->sum + column, Lanes::kByteShift - args.rows.zero_point);
+  }
   static auto load_columns(const std::uint8_t* from) { return Lanes::load_weights(reinterpret_cast<const std::int8_t*>(from)); }
   static auto load_row(const std::uint8_t* from) { return Lanes::load_bytes(from); }
   template <class Row, class Columns>
@@ -88,9 +112,9 @@ struct Int8 {
   }
   static void store(Stored* to, Sums sums) { Lanes::store_ints(to, sums); }
 
-  template <Activation A>
-  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel, int num_panels) {
-    finish_int8<Lanes, A>(args, sums, row, num_rows, panel, num_panels, Lanes::kByteShift - args.rows.zero_point);
+  template <Ending E, int P>
+  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel) {
+    finish_int8<Lanes, E, P>(args, sums, row, num_rows, panel);
   }
 };
 
@@ -103,7 +127,7 @@ struct Bf16 {
   static constexpr int kNumbers = 2;
 
   static const void* weights(const Product& product) { return product.bf16; }
-  static Sums begin(const Product& product, int column) { return Lanes::load(product.bias + column); }
+  static Sums begin(const ProductArgs& args, int column) { return Lanes::load(args.product->bias + column); }
   static auto load_columns(const std::uint8_t* from) { return Lanes::load_weight_pairs(reinterpret_cast<const std::uint16_t*>(from)); }
   static auto load_row(const std::uint8_t* from) { return Lanes::load_pair(from); }
   template <class Row, class Columns>
@@ -112,11 +136,28 @@ struct Bf16 {
   }
   static void store(Stored* to, Sums sums) { Lanes::store(to, sums); }
 
-  template <Activation A>
-  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel, int num_panels) {
-    finish_exact<Lanes, A>(args, sums, row, num_rows, panel, num_panels);
+  template <Ending E, int P>
+  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel) {
+    finish_exact<Lanes, E, P>(args, sums, row, num_rows, panel);
   }
 };
+
+// The form that is not reduced, whose sums begin with the bias, too.
+template <class Lanes>
+struct Exact {
+  using Stored = float;
+
+  template <Ending E, int P>
+  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel) {
+    finish_exact<Lanes, E, P>(args, sums, row, num_rows, panel);
+  }
+};
+
+// Kept apart, once for all heights of tiles: inlined into each of them it takes a compiler minutes.
+template <class Form, int P>
+__attribute__((noinline)) void finish_tile(const ProductArgs& args, const typename Form::Stored* sums, int row, int num_rows, int panel) {
+  with_ending(args, [&](auto ending) { Form::template finish<ending, P>(args, sums, row, num_rows, panel); });
+}
 
 // `First`: of the panels' groups of rows, which calls for the panels after these. Otherwise memory is read at the pace of one who asks page by page: a text of 16 tokens,
 // that has one group, took 1.7 times as long.
@@ -130,7 +171,8 @@ void multiply_reduced(const ProductArgs& args, int row, int panel) {
   const std::uint8_t* bytes = args.rows.bytes + row * row_bytes;
   typename Form::Sums sums[R][P];
   unroll<P>([&](auto p) PORTABERT_INLINE {
-    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = Form::begin(product, (panel + p) * kLanes); });
+    const auto begin = Form::begin(args, (panel + p) * kLanes);
+    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = begin; });
   });
   for (int step = 0; step < steps; ++step) {
     decltype(Form::load_columns(nullptr)) columns[P];
@@ -147,9 +189,7 @@ void multiply_reduced(const ProductArgs& args, int row, int panel) {
   unroll<R>([&](auto r) PORTABERT_INLINE {
     unroll<P>([&](auto p) PORTABERT_INLINE { Form::store(done[r][p], sums[r][p]); });
   });
-  with_activation(args.activation, [&](auto activation) {
-    Form::template finish<activation>(args, done[0][0], row, R, panel, P);
-  });
+  finish_tile<Form, P>(args, done[0][0], row, R, panel);
 }
 
 template <class Lanes, int R, int P>
@@ -175,7 +215,7 @@ void multiply_exact(const ProductArgs& args, int row, int panel) {
   unroll<R>([&](auto r) PORTABERT_INLINE {
     unroll<P>([&](auto p) PORTABERT_INLINE { Lanes::store(done[r][p], sums[r][p]); });
   });
-  with_activation(args.activation, [&](auto activation) { finish_exact<Lanes, activation>(args, done[0][0], row, R, panel, P); });
+  finish_tile<Exact<Lanes>, P>(args, done[0][0], row, R, panel);
 }
 
 template <class Form, int R, int P>

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "abreast.h"
 #include "kernels.h"
 
 namespace portabert {
@@ -26,43 +27,98 @@ void embed(TableRow word, TableRow position, int width, float* out) {
 }
 
 template <class Lanes>
-void norm(float* row, int width, const float* weight, const float* bias, float epsilon) {
-  auto sum = Lanes::broadcast(0.0f);
-  for (int i = 0; i < width; i += kLanes) sum = Lanes::add(sum, Lanes::load(row + i));
-  const auto mean = Lanes::broadcast(Lanes::sum(sum) / static_cast<float>(width));
-  auto squares = Lanes::broadcast(0.0f);
-  for (int i = 0; i < width; i += kLanes) {
-    auto apart = Lanes::subtract(Lanes::load(row + i), mean);
-    if (width - i < kLanes) apart = Lanes::multiply(apart, Lanes::load(kFilled + kLanes - (width - i)));
-    squares = Lanes::multiply_add(apart, apart, squares);
-  }
-  const float variance = Lanes::sum(squares) / static_cast<float>(width);
-  const auto factor = Lanes::broadcast(1.0f / std::sqrt(variance + epsilon));
-  for (int i = 0; i < width; i += kLanes) {
-    const auto apart = Lanes::multiply(Lanes::subtract(Lanes::load(row + i), mean), factor);
-    Lanes::store(row + i, Lanes::multiply_add(apart, Lanes::load(weight + i), Lanes::load(bias + i)));
-  }
+float scale_of(typename Lanes::Floats largest, Range range) {
+  const bool symmetric = range.floor < 0.0f;
+  const float top = Lanes::largest(largest) / static_cast<float>(symmetric ? 127 : 255 - range.zero_point);
+  return symmetric || top > range.floor ? top : range.floor;
 }
 
 template <class Lanes>
-void quantize(const float* row, int width, Range range, std::uint8_t* bytes, float* scale) {
-  const bool symmetric = range.floor < 0.0f;
-  auto largest = Lanes::broadcast(0.0f);
-  for (int i = 0; i < width; i += kLanes) {
-    const auto x = Lanes::load(row + i);
-    largest = Lanes::larger(symmetric ? Lanes::magnitude(x) : x, largest);
-  }
-  const float top = Lanes::largest(largest) / static_cast<float>(symmetric ? 127 : 255 - range.zero_point);
-  *scale = symmetric || top > range.floor ? top : range.floor;
-  const auto factor = Lanes::broadcast(*scale > 0.0f ? 1.0f / *scale : 0.0f);
-  for (int i = 0; i < width; i += kLanes)
-    Lanes::store_bytes(bytes + i, Lanes::multiply(Lanes::load(row + i), factor), range.zero_point);
+void quantize_by(float scale, const float* row, int width, int zero_point, std::uint8_t* bytes) {
+  const auto factor = Lanes::broadcast(scale > 0.0f ? 1.0f / scale : 0.0f);
+  const auto scaled = [&](int at) PORTABERT_INLINE { return Lanes::multiply(Lanes::load(row + at), factor); };
+  int i = 0;
+  if constexpr (requires { Lanes::store_bytes(bytes, factor, factor, factor, factor, 0); })
+    for (; i + 4 * kLanes <= width; i += 4 * kLanes)
+      Lanes::store_bytes(bytes + i, scaled(i), scaled(i + kLanes), scaled(i + 2 * kLanes), scaled(i + 3 * kLanes), zero_point);
+  for (; i < width; i += kLanes) Lanes::store_bytes(bytes + i, scaled(i), zero_point);
 }
 
 template <class Lanes>
 void round_to_bf16(const float* row, int width, std::uint8_t* bytes) {
   for (int i = 0; i < width; i += kLanes)
     Lanes::store_bf16(reinterpret_cast<std::uint16_t*>(bytes) + i, Lanes::load(row + i));
+}
+
+template <class Lanes>
+void reduce(const ReduceArgs& args) {
+  const Range range = args.to.range;
+  const bool symmetric = range.floor < 0.0f;
+  for (std::int64_t r = 0; r < args.num_rows; ++r) {
+    const float* row = args.rows + r * args.stride;
+    std::uint8_t* bytes = args.to.bytes + r * args.to.byte_stride;
+    if (args.to.bf16) {
+      round_to_bf16<Lanes>(row, args.width, bytes);
+      continue;
+    }
+    auto largest = Lanes::broadcast(0.0f);
+    for (int i = 0; i < args.width; i += kLanes) {
+      const auto x = Lanes::load(row + i);
+      largest = Lanes::larger(symmetric ? Lanes::magnitude(x) : x, largest);
+    }
+    args.to.scale[r] = scale_of<Lanes>(largest, range);
+    quantize_by<Lanes>(args.to.scale[r], row, args.width, range.zero_point, bytes);
+  }
+}
+
+template <class Lanes, int R>
+void norm_rows(const NormArgs& args, int first) {
+  const int width = args.width;
+  const std::int64_t stride = args.stride;
+  float* rows = args.rows + first * stride;
+  const auto zero = Lanes::broadcast(0.0f);
+  typename Lanes::Floats sums[R], mean[R], factor[R], largest[R];
+  unroll<R>([&](auto r) PORTABERT_INLINE { sums[r] = zero; });
+  for (int i = 0; i < width; i += kLanes)
+    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r] = Lanes::add(sums[r], Lanes::load(rows + r * stride + i)); });
+  unroll<R>([&](auto r) PORTABERT_INLINE {
+    mean[r] = Lanes::broadcast(Lanes::sum(sums[r]) / static_cast<float>(width));
+    sums[r] = zero;
+  });
+  for (int i = 0; i < width; i += kLanes)
+    unroll<R>([&](auto r) PORTABERT_INLINE {
+      auto apart = Lanes::subtract(Lanes::load(rows + r * stride + i), mean[r]);
+      if (width - i < kLanes) apart = Lanes::multiply(apart, Lanes::load(kFilled + kLanes - (width - i)));
+      sums[r] = Lanes::multiply_add(apart, apart, sums[r]);
+    });
+  unroll<R>([&](auto r) PORTABERT_INLINE {
+    const float variance = Lanes::sum(sums[r]) / static_cast<float>(width);
+    factor[r] = Lanes::broadcast(1.0f / std::sqrt(variance + args.epsilon));
+    largest[r] = zero;
+  });
+  for (int i = 0; i < width; i += kLanes) {
+    const auto weight = Lanes::load(args.weight + i), bias = Lanes::load(args.bias + i);
+    unroll<R>([&](auto r) PORTABERT_INLINE {
+      float* at = rows + r * stride + i;
+      const auto apart = Lanes::multiply(Lanes::subtract(Lanes::load(at), mean[r]), factor[r]);
+      const auto found = Lanes::multiply_add(apart, weight, bias);
+      Lanes::store(at, found);
+      largest[r] = Lanes::larger(Lanes::magnitude(found), largest[r]);
+    });
+  }
+  unroll<R>([&](auto r) PORTABERT_INLINE {
+    const Reduced& to = args.to;
+    std::uint8_t* bytes = to.bytes + std::int64_t{first + r} * to.byte_stride;
+    if (to.bf16) return round_to_bf16<Lanes>(rows + r * stride, width, bytes);
+    const float scale = to.scale[first + r] = scale_of<Lanes>(largest[r], to.range);
+    quantize_by<Lanes>(scale, rows + r * stride, width, to.range.zero_point, bytes);
+  });
+}
+
+// The rows it gives are reduced symmetrically.
+template <class Lanes>
+void norm(const NormArgs& args) {
+  in_groups<kAbreast>(args.num_rows, [&](auto n, int first) { norm_rows<Lanes, n>(args, first); });
 }
 
 }  // namespace

@@ -2,49 +2,73 @@
 
 #pragma once
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels.h"
 
 namespace portabert {
 namespace {
 
-struct EmulatedTiles {
-  static constexpr int kRows = 16;
-
+class EmulatedTiles {
+ public:
   static void begin() {}
   static void end() {}
 
-  template <int Groups, int Panels>
+  template <int Tile>
   static void zero() {
-    static_assert(Groups * Panels <= 4);
-    for (int i = 0; i < Groups * Panels * kRows * kLanes; ++i) (&sums()[0][0][0])[i] = 0;
+    std::memset(tile(Tile), 0, kTileBytes);
   }
-
-  template <int Groups, int Panels>
-  static void step(const std::uint8_t* bytes, std::int64_t byte_stride, const std::int8_t* weights, std::int64_t panel_bytes) {
-    for (int group = 0; group < Groups; ++group)
-      for (int p = 0; p < Panels; ++p)
-        for (int row = 0; row < kRows; ++row)
-          for (int k = 0; k < kDepth; ++k)
-            for (int column = 0; column < kLanes; ++column)
-              sums()[group * Panels + p][row][column] += bytes[(group * kRows + row) * byte_stride + k] *
-                                                         weights[p * panel_bytes + (k / 4 * kLanes + column) * 4 + k % 4];
+  template <int Tile>
+  static void load(const void* from, std::int64_t stride) {
+    for (int row = 0; row < kRows; ++row) std::memcpy(tile(Tile) + row * kRowBytes, static_cast<const char*>(from) + row * stride, kRowBytes);
   }
-
-  template <int Groups, int Panels>
-  static void store(std::int32_t* to) {
-    for (int group = 0; group < Groups; ++group)
-      for (int row = 0; row < kRows; ++row)
-        for (int p = 0; p < Panels; ++p)
-          for (int column = 0; column < kLanes; ++column) *to++ = sums()[group * Panels + p][row][column];
+  template <int Tile>
+  static void store(void* to, std::int64_t stride) {
+    for (int row = 0; row < kRows; ++row) std::memcpy(static_cast<char*>(to) + row * stride, tile(Tile) + row * kRowBytes, kRowBytes);
+  }
+  template <int Sums, int Rows, int Columns>
+  static void dot_int8() {
+    each_sum<std::int32_t, Sums>([](int row, int column, std::int32_t sum) {
+      for (int k = 0; k < kRowBytes; ++k)
+        sum += std::bit_cast<std::uint8_t>(tile(Rows)[row * kRowBytes + k]) * std::bit_cast<std::int8_t>(tile(Columns)[k / 4 * kRowBytes + 4 * column + k % 4]);
+      return sum;
+    });
+  }
+  template <int Sums, int Rows, int Columns>
+  static void dot_bf16() {
+    each_sum<float, Sums>([](int row, int column, float sum) {
+      float both[2] = {};
+      for (int k = 0; k < kSummed; ++k)
+        both[k % 2] = std::fma(bf16(tile(Rows) + row * kRowBytes + 2 * k), bf16(tile(Columns) + k / 2 * kRowBytes + 4 * column + 2 * (k % 2)), both[k % 2]);
+      return sum + (both[0] + both[1]);
+    });
   }
 
  private:
-  using Sums = std::int32_t[4][kRows][kLanes];
-  static Sums& sums() {
-    static thread_local Sums tiles;
-    return tiles;
+  static constexpr int kRows = 16, kRowBytes = 64, kTileBytes = kRows * kRowBytes;
+
+  static char* tile(int number) {
+    alignas(64) static thread_local char tiles[8][kTileBytes];
+    return tiles[number];
+  }
+  static float bf16(const char* from) {
+    std::uint16_t half;
+    std::memcpy(&half, from, sizeof half);
+    return std::bit_cast<float>(std::uint32_t{half} << 16);
+  }
+  template <class Number, int Sums, class Function>
+  static void each_sum(Function function) {
+    for (int row = 0; row < kRows; ++row)
+      for (int column = 0; column < kLanes; ++column) {
+        char* at = tile(Sums) + row * kRowBytes + 4 * column;
+        Number sum;
+        std::memcpy(&sum, at, sizeof sum);
+        sum = function(row, column, sum);
+        std::memcpy(at, &sum, sizeof sum);
+      }
   }
 };
 
