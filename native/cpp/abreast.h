@@ -59,8 +59,6 @@ struct Abreast {
   }
 };
 
-constexpr int kAbreast = 4;
-
 // Calls function(Index<N>{}, first) for each N of `count` things, and function(Index<1>{}, i) for each of the rest.
 template <int N, class Function>
 PORTABERT_INLINE inline void in_groups(int count, Function function) {

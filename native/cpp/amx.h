@@ -84,7 +84,7 @@ class TiledProduct {
     unroll<Groups * Panels>([&](auto sums) PORTABERT_INLINE { Tiles::template load<sums>(begin_[turn_begin_][sums % Panels], 0); });
     if (row == 0) prepare(panel + Panels);
     if (last_.num_panels != Panels) finish_last();
-    const int groups = last_.num_rows / kAbreast;  // of rows to finish meanwhile
+    const int groups = last_.num_rows / Form::Lanes::kAbreast;  // of rows to finish meanwhile
     const std::int64_t byte_stride = args_.rows.byte_stride, panel_bytes = panel_bytes_;
     const int steps = steps_;
     for (int step = 0, group = 0, due = groups; step < steps; ++step, due += groups) {
@@ -99,9 +99,9 @@ class TiledProduct {
         Tiles::template load<5>(rows + kTileRows * byte_stride, byte_stride);
         unroll<Panels>([&](auto p) PORTABERT_INLINE { dot<Panels + p, 5, 6 + p % 2>(); });
       }
-      for (; (group + 1) * steps <= due; ++group) finish<Panels>(group * kAbreast, kAbreast);
+      for (; (group + 1) * steps <= due; ++group) finish<Panels>(group * Form::Lanes::kAbreast, Form::Lanes::kAbreast);
     }
-    finish<Panels>(groups * kAbreast, last_.num_rows - groups * kAbreast);
+    finish<Panels>(groups * Form::Lanes::kAbreast, last_.num_rows - groups * Form::Lanes::kAbreast);
     Stored* sums = sums_[turn_];
     turn_ ^= 1;
     unroll<Groups * Panels>([&](auto i) PORTABERT_INLINE {
@@ -120,7 +120,7 @@ class TiledProduct {
 
   // Finishes some rows of the last block.
   template <int Panels>
-  PORTABERT_INLINE void finish(int row, int num_rows) {
+  void finish(int row, int num_rows) {
     Form::template finish<E, Panels>(args_, last_.sums + std::int64_t{row} * Panels * kLanes, last_.row + row, num_rows, last_.panel);
   }
 

@@ -11,6 +11,7 @@ namespace {
 
 struct Avx2Lanes {
   static constexpr int kQueries = 2, kKeyLanes = 1;  // 8 of 16 registers are sums of attention, and 4 more
+  static constexpr int kAbreast = 2;
 
   struct Floats {
     __m256 low, high;

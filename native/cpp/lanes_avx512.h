@@ -14,6 +14,7 @@ struct Avx512 {
   static constexpr const char* name = "avx512-vnni";
   static constexpr int kRows = 12, kPanels = 2;       // 24 of 32 registers are sums
   static constexpr int kQueries = 4, kKeyLanes = 2;  // so are 16, and 8 more, of attention
+  static constexpr int kAbreast = 4;
 
   using Floats = __m512;
   using Ints = __m512i;

@@ -13,6 +13,7 @@ struct Neon {
   static constexpr const char* name = "neon-dotprod";
   static constexpr int kRows = 5, kPanels = 1;       // 20 of 32 registers are sums
   static constexpr int kQueries = 2, kKeyLanes = 1;  // so are 16, and 8 more, of attention
+  static constexpr int kAbreast = 2;
 
   struct Floats {
     float32x4_t part[4];

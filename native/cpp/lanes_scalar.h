@@ -16,6 +16,7 @@ struct Scalar {
   static constexpr const char* name = "scalar";
   static constexpr int kRows = 2, kPanels = 1;       // of a tile of products
   static constexpr int kQueries = 2, kKeyLanes = 1;  // of a tile of attention's
+  static constexpr int kAbreast = 1;
 
   struct Floats {
     float lane[kLanes];

@@ -66,7 +66,7 @@ PORTABERT_INLINE inline void finish_rows(const ProductArgs& args, int row, int c
 template <class Lanes, Ending E, int P>
 void finish_int8(const ProductArgs& args, const std::int32_t* sums, int row, int num_rows, int panel) {
   const Product& product = *args.product;
-  in_groups<kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
+  in_groups<Lanes::kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
     const float* row_scales = args.rows.scale + row + first;
     const std::int32_t* from = sums + std::int64_t{first} * P * kLanes;
     unroll<P>([&](auto p) PORTABERT_INLINE {
@@ -82,7 +82,7 @@ void finish_int8(const ProductArgs& args, const std::int32_t* sums, int row, int
 
 template <class Lanes, Ending E, int P>
 void finish_exact(const ProductArgs& args, const float* sums, int row, int num_rows, int panel) {
-  in_groups<kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
+  in_groups<Lanes::kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
     unroll<P>([&](auto p) PORTABERT_INLINE {
       finish_rows<Lanes, E, n>(args, row + first, (panel + p) * kLanes, Abreast<Lanes, n>::each([&](int r) PORTABERT_INLINE {
         return Lanes::load(sums + ((std::int64_t{first} + r) * P + p) * kLanes);

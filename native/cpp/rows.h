@@ -118,7 +118,7 @@ void norm_rows(const NormArgs& args, int first) {
 // The rows it gives are reduced symmetrically.
 template <class Lanes>
 void norm(const NormArgs& args) {
-  in_groups<kAbreast>(args.num_rows, [&](auto n, int first) { norm_rows<Lanes, n>(args, first); });
+  in_groups<Lanes::kAbreast>(args.num_rows, [&](auto n, int first) { norm_rows<Lanes, n>(args, first); });
 }
 
 }  // namespace

@@ -23,28 +23,19 @@ class EmulatedTiles {
   }
   template <int Tile>
   static void load(const void* from, std::int64_t stride) {
-    for (int row = 0; row < kRows; ++row) std::memcpy(tile(Tile) + row * kRowBytes, static_cast<const char*>(from) + row * stride, kRowBytes);
+    copy(tile(Tile), kRowBytes, static_cast<const char*>(from), stride);
   }
   template <int Tile>
   static void store(void* to, std::int64_t stride) {
-    for (int row = 0; row < kRows; ++row) std::memcpy(static_cast<char*>(to) + row * stride, tile(Tile) + row * kRowBytes, kRowBytes);
+    copy(static_cast<char*>(to), stride, tile(Tile), kRowBytes);
   }
   template <int Sums, int Rows, int Columns>
   static void dot_int8() {
-    each_sum<std::int32_t, Sums>([](int row, int column, std::int32_t sum) {
-      for (int k = 0; k < kRowBytes; ++k)
-        sum += std::bit_cast<std::uint8_t>(tile(Rows)[row * kRowBytes + k]) * std::bit_cast<std::int8_t>(tile(Columns)[k / 4 * kRowBytes + 4 * column + k % 4]);
-      return sum;
-    });
+    dot_int8(tile(Sums), tile(Rows), tile(Columns));
   }
   template <int Sums, int Rows, int Columns>
   static void dot_bf16() {
-    each_sum<float, Sums>([](int row, int column, float sum) {
-      float both[2] = {};
-      for (int k = 0; k < kSummed; ++k)
-        both[k % 2] = std::fma(bf16(tile(Rows) + row * kRowBytes + 2 * k), bf16(tile(Columns) + k / 2 * kRowBytes + 4 * column + 2 * (k % 2)), both[k % 2]);
-      return sum + (both[0] + both[1]);
-    });
+    dot_bf16(tile(Sums), tile(Rows), tile(Columns));
   }
 
  private:
@@ -54,21 +45,39 @@ class EmulatedTiles {
     alignas(64) static thread_local char tiles[8][kTileBytes];
     return tiles[number];
   }
-  static float bf16(const char* from) {
-    std::uint16_t half;
-    std::memcpy(&half, from, sizeof half);
-    return std::bit_cast<float>(std::uint32_t{half} << 16);
+  static void copy(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride) {
+    for (int row = 0; row < kRows; ++row) std::memcpy(to + row * to_stride, from + row * from_stride, kRowBytes);
   }
-  template <class Number, int Sums, class Function>
-  static void each_sum(Function function) {
-    for (int row = 0; row < kRows; ++row)
-      for (int column = 0; column < kLanes; ++column) {
-        char* at = tile(Sums) + row * kRowBytes + 4 * column;
-        Number sum;
-        std::memcpy(&sum, at, sizeof sum);
-        sum = function(row, column, sum);
-        std::memcpy(at, &sum, sizeof sum);
-      }
+  template <class Number>
+  static Number read(const char* from) {
+    Number value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  static float bf16(const char* from) { return std::bit_cast<float>(std::uint32_t{read<std::uint16_t>(from)} << 16); }
+
+  // function(row, column, sum) gives the new sum.
+  template <class Number, class Function>
+  static void each_sum(char* sums, Function function) {
+    for (int i = 0; i < kRows * kLanes; ++i) {
+      const Number sum = function(i / kLanes, i % kLanes, read<Number>(sums + 4 * i));
+      std::memcpy(sums + 4 * i, &sum, sizeof sum);
+    }
+  }
+  __attribute__((noinline)) static void dot_int8(char* sums, const char* rows, const char* columns) {
+    each_sum<std::int32_t>(sums, [&](int row, int column, std::int32_t sum) {
+      for (int k = 0; k < kRowBytes; ++k)
+        sum += read<std::uint8_t>(rows + row * kRowBytes + k) * read<std::int8_t>(columns + k / 4 * kRowBytes + 4 * column + k % 4);
+      return sum;
+    });
+  }
+  __attribute__((noinline)) static void dot_bf16(char* sums, const char* rows, const char* columns) {
+    each_sum<float>(sums, [&](int row, int column, float sum) {
+      float both[2] = {};
+      for (int k = 0; k < kSummed; ++k)
+        both[k % 2] = std::fma(bf16(rows + row * kRowBytes + 2 * k), bf16(columns + k / 2 * kRowBytes + 4 * column + 2 * (k % 2)), both[k % 2]);
+      return sum + (both[0] + both[1]);
+    });
   }
 };
 
