@@ -17,7 +17,7 @@ namespace {
 
 using namespace portabert;
 
-constexpr int kChunkTokens = 384;  // that one thread computes at a time: they fit its caches
+constexpr int kChunkTokens = 384;  // that one thread computes at a time: fewer read weights more often, more do not stay in its caches
 constexpr int kMaxThreads = 1024;
 
 thread_local std::string last_error;
