@@ -26,9 +26,8 @@ class TiledProduct {
  public:
   explicit TiledProduct(const ProductArgs& args)
       : args_(args),
-        depth_bytes_(padded(args.product->depth, kDepth) * 4 / Form::kNumbers),
-        steps_(depth_bytes_ / kTileRowBytes),
-        panel_bytes_(std::int64_t{kLanes} * depth_bytes_),
+        steps_(padded(args.product->depth, kDepth) * 4 / Form::kNumbers / kTileRowBytes),
+        panel_bytes_(std::int64_t{steps_} * kTileRowBytes * kLanes),
         weights_(static_cast<const std::uint8_t*>(Form::weights(*args.product))) {}
 
   void run() {
@@ -121,7 +120,7 @@ class TiledProduct {
   // Finishes some rows of the last block.
   template <int Panels>
   void finish(int row, int num_rows) {
-    Form::template finish<E, Panels>(args_, last_.sums + std::int64_t{row} * Panels * kLanes, last_.row + row, num_rows, last_.panel);
+    finish_sums<Form, E, Panels>(args_, last_.sums + std::int64_t{row} * Panels * kLanes, last_.row + row, num_rows, last_.panel);
   }
 
   // Finishes all of the last block, whatever its shape.
@@ -133,7 +132,7 @@ class TiledProduct {
   }
 
   const ProductArgs& args_;
-  const int depth_bytes_, steps_;
+  const int steps_;
   const std::int64_t panel_bytes_;
   const std::uint8_t* weights_;
   Block last_;

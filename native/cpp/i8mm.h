@@ -53,9 +53,7 @@ void multiply_pairs(const ProductArgs& args, int row, int num_rows, int panel) {
       vst1_s32(&done[2 * p + 1][2 * c], vget_high_s32(sums[p][c]));
     });
   });
-  with_ending(args, [&](auto ending) {
-    finish_int8<Lanes, ending, 1>(args, done[0], row, num_rows, panel);
-  });
+  finish_stored<Int8<Lanes>, 1>(args, done[0], row, num_rows, panel);
 }
 
 template <class Lanes>

@@ -105,8 +105,6 @@ struct Avx2Lanes {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), a.low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8), a.high);
   }
-  static Ints no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-  static Ints add_ints(Ints a, Ints b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
   static constexpr int kByteShift = 0;
   static Ints load_times(const std::int32_t* from, std::int32_t factor) {
     const __m256i by = _mm256_set1_epi32(factor);

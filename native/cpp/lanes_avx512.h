@@ -86,8 +86,6 @@ struct Avx512 {
   static Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }
   static Ints load_ints(const std::int32_t* from) { return _mm512_loadu_si512(from); }
   static void store_ints(std::int32_t* to, Ints a) { _mm512_storeu_si512(to, a); }
-  static Ints no_ints() { return _mm512_setzero_si512(); }
-  static Ints add_ints(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static constexpr int kByteShift = 0;
   static Ints load_times(const std::int32_t* from, std::int32_t factor) {
     return _mm512_mullo_epi32(_mm512_loadu_si512(from), _mm512_set1_epi32(factor));

@@ -140,11 +140,6 @@ struct Neon {
   static void store_ints(std::int32_t* to, Ints a) {
     for (int i = 0; i < 4; ++i) vst1q_s32(to + 4 * i, a.part[i]);
   }
-  static Ints no_ints() { return {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}}; }
-  static Ints add_ints(Ints a, Ints b) {
-    for (int i = 0; i < 4; ++i) a.part[i] = vaddq_s32(a.part[i], b.part[i]);
-    return a;
-  }
   static constexpr int kByteShift = 128;  // SDOT multiplies signed bytes: they are read 128 lower, and the sums begin 128 · sum higher
   static Ints load_times(const std::int32_t* from, std::int32_t factor) {
     Ints result;

@@ -140,11 +140,6 @@ struct Scalar {
     return result;
   }
   static void store_ints(std::int32_t* to, Ints a) { std::memcpy(to, a.lane, sizeof a.lane); }
-  static Ints no_ints() { return {}; }
-  static Ints add_ints(Ints a, Ints b) {
-    for (int i = 0; i < kLanes; ++i) a.lane[i] += b.lane[i];
-    return a;
-  }
   static constexpr int kByteShift = 0;  // what is taken off each byte before it is multiplied
   static Ints load_times(const std::int32_t* from, std::int32_t factor) {
     Ints result;

@@ -63,29 +63,16 @@ PORTABERT_INLINE inline void finish_rows(const ProductArgs& args, int row, int c
 }
 
 // Turns the sums (num_rows, P, 16) of a tile into what is asked for.
-template <class Lanes, Ending E, int P>
-void finish_int8(const ProductArgs& args, const std::int32_t* sums, int row, int num_rows, int panel) {
-  const Product& product = *args.product;
+template <class Form, Ending E, int P>
+void finish_sums(const ProductArgs& args, const typename Form::Stored* sums, int row, int num_rows, int panel) {
+  using Lanes = typename Form::Lanes;
   in_groups<Lanes::kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
-    const float* row_scales = args.rows.scale + row + first;
-    const std::int32_t* from = sums + std::int64_t{first} * P * kLanes;
+    const auto* from = sums + std::int64_t{first} * P * kLanes;
     unroll<P>([&](auto p) PORTABERT_INLINE {
       const int column = (panel + p) * kLanes;
-      const auto scale = Lanes::load(product.scale + column), bias = Lanes::load(product.bias + column);
+      const typename Form::Values values(args, row + first, column);
       finish_rows<Lanes, E, n>(args, row + first, column, Abreast<Lanes, n>::each([&](int r) PORTABERT_INLINE {
-        const auto both = Lanes::multiply(scale, Lanes::broadcast(row_scales[r]));
-        return Lanes::multiply_add(Lanes::to_floats(Lanes::load_ints(from + (r * P + p) * kLanes)), both, bias);
-      }));
-    });
-  });
-}
-
-template <class Lanes, Ending E, int P>
-void finish_exact(const ProductArgs& args, const float* sums, int row, int num_rows, int panel) {
-  in_groups<Lanes::kAbreast>(num_rows, [&](auto n, int first) PORTABERT_INLINE {
-    unroll<P>([&](auto p) PORTABERT_INLINE {
-      finish_rows<Lanes, E, n>(args, row + first, (panel + p) * kLanes, Abreast<Lanes, n>::each([&](int r) PORTABERT_INLINE {
-        return Lanes::load(sums + ((std::int64_t{first} + r) * P + p) * kLanes);
+        return values(r, from + (r * P + p) * kLanes);
       }));
     });
   });
@@ -112,51 +99,73 @@ struct Int8 {
   }
   static void store(Stored* to, Sums sums) { Lanes::store_ints(to, sums); }
 
-  template <Ending E, int P>
-  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel) {
-    finish_int8<Lanes, E, P>(args, sums, row, num_rows, panel);
-  }
+  // values(r, sums): of row r and 16 columns, times the scales of both, plus the bias.
+  struct Values {
+    const float* row_scales;
+    typename Lanes::Floats scale, bias;
+
+    Values(const ProductArgs& args, int row, int column)
+        : row_scales(args.rows.scale + row), scale(Lanes::load(args.product->scale + column)), bias(Lanes::load(args.product->bias + column)) {}
+    PORTABERT_INLINE auto operator()(int r, const Stored* sums) const {
+      const auto both = Lanes::multiply(scale, Lanes::broadcast(row_scales[r]));
+      return Lanes::multiply_add(Lanes::to_floats(Lanes::load_ints(sums)), both, bias);
+    }
+  };
+};
+
+// A form whose sums are floats and begin with the bias, so that nothing is left to do.
+template <class L>
+struct Exact {
+  using Lanes = L;
+  using Sums = typename Lanes::Floats;
+  using Stored = float;
+
+  static Sums begin(const ProductArgs& args, int column) { return Lanes::load(args.product->bias + column); }
+  static void store(Stored* to, Sums sums) { Lanes::store(to, sums); }
+
+  struct Values {
+    Values(const ProductArgs&, int, int) {}
+    PORTABERT_INLINE auto operator()(int, const Stored* sums) const { return Lanes::load(sums); }
+  };
 };
 
 // The numbers of a pair are multiplied exactly, and added one after the other, the second one first, with one rounding each. VDPBF16PS does so.
 template <class L>
-struct Bf16 {
+struct Bf16 : Exact<L> {
   using Lanes = L;
   using Sums = typename Lanes::Floats;
-  using Stored = float;
   static constexpr int kNumbers = 2;
 
   static const void* weights(const Product& product) { return product.bf16; }
-  static Sums begin(const ProductArgs& args, int column) { return Lanes::load(args.product->bias + column); }
   static auto load_columns(const std::uint8_t* from) { return Lanes::load_weight_pairs(reinterpret_cast<const std::uint16_t*>(from)); }
   static auto load_row(const std::uint8_t* from) { return Lanes::load_pair(from); }
   template <class Row, class Columns>
   static Sums dot(Sums sums, Row row, const Columns& columns) {
     return Lanes::dot_pairs(sums, row, columns);
   }
-  static void store(Stored* to, Sums sums) { Lanes::store(to, sums); }
-
-  template <Ending E, int P>
-  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel) {
-    finish_exact<Lanes, E, P>(args, sums, row, num_rows, panel);
-  }
-};
-
-// The form that is not reduced, whose sums begin with the bias, too.
-template <class Lanes>
-struct Exact {
-  using Stored = float;
-
-  template <Ending E, int P>
-  static void finish(const ProductArgs& args, const Stored* sums, int row, int num_rows, int panel) {
-    finish_exact<Lanes, E, P>(args, sums, row, num_rows, panel);
-  }
 };
 
 // Kept apart, once for all heights of tiles: inlined into each of them it takes a compiler minutes.
 template <class Form, int P>
-__attribute__((noinline)) void finish_tile(const ProductArgs& args, const typename Form::Stored* sums, int row, int num_rows, int panel) {
-  with_ending(args, [&](auto ending) { Form::template finish<ending, P>(args, sums, row, num_rows, panel); });
+__attribute__((noinline)) void finish_stored(const ProductArgs& args, const typename Form::Stored* sums, int row, int num_rows, int panel) {
+  with_ending(args, [&](auto ending) { finish_sums<Form, ending, P>(args, sums, row, num_rows, panel); });
+}
+
+template <class Form, int R, int P>
+PORTABERT_INLINE inline void begin_sums(const ProductArgs& args, int panel, typename Form::Sums (&sums)[R][P]) {
+  unroll<P>([&](auto p) PORTABERT_INLINE {
+    const auto begin = Form::begin(args, (panel + p) * kLanes);
+    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = begin; });
+  });
+}
+
+template <class Form, int R, int P>
+PORTABERT_INLINE inline void finish_tile(const ProductArgs& args, int row, int panel, const typename Form::Sums (&sums)[R][P]) {
+  alignas(64) typename Form::Stored done[R][P][kLanes];
+  unroll<R>([&](auto r) PORTABERT_INLINE {
+    unroll<P>([&](auto p) PORTABERT_INLINE { Form::store(done[r][p], sums[r][p]); });
+  });
+  finish_stored<Form, P>(args, done[0][0], row, R, panel);
 }
 
 // `First`: of the panels' groups of rows, which calls for the panels after these. Otherwise memory is read at the pace of one who asks page by page: a text of 16 tokens,
@@ -170,10 +179,7 @@ void multiply_reduced(const ProductArgs& args, int row, int panel) {
   const std::uint8_t* weights = static_cast<const std::uint8_t*>(Form::weights(product)) + panel * panel_bytes;
   const std::uint8_t* bytes = args.rows.bytes + row * row_bytes;
   typename Form::Sums sums[R][P];
-  unroll<P>([&](auto p) PORTABERT_INLINE {
-    const auto begin = Form::begin(args, (panel + p) * kLanes);
-    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = begin; });
-  });
+  begin_sums<Form>(args, panel, sums);
   for (int step = 0; step < steps; ++step) {
     decltype(Form::load_columns(nullptr)) columns[P];
     unroll<P>([&](auto p) PORTABERT_INLINE {
@@ -185,24 +191,18 @@ void multiply_reduced(const ProductArgs& args, int row, int panel) {
       unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Form::dot(sums[r][p], few, columns[p]); });
     });
   }
-  alignas(64) typename Form::Stored done[R][P][kLanes];
-  unroll<R>([&](auto r) PORTABERT_INLINE {
-    unroll<P>([&](auto p) PORTABERT_INLINE { Form::store(done[r][p], sums[r][p]); });
-  });
-  finish_tile<Form, P>(args, done[0][0], row, R, panel);
+  finish_tile<Form>(args, row, panel, sums);
 }
 
 template <class Lanes, int R, int P>
 void multiply_exact(const ProductArgs& args, int row, int panel) {
+  using Form = Exact<Lanes>;
   const Product& product = *args.product;
-  const int column = panel * kLanes;
   const std::int64_t panel_floats = std::int64_t{kLanes} * product.depth, row_floats = args.rows.float_stride;
   const float* weights = product.exact + panel * panel_floats;
   const float* floats = args.rows.floats + row * row_floats;
   typename Lanes::Floats sums[R][P];
-  unroll<P>([&](auto p) PORTABERT_INLINE {
-    unroll<R>([&](auto r) PORTABERT_INLINE { sums[r][p] = Lanes::load(product.bias + column + p * kLanes); });
-  });
+  begin_sums<Form>(args, panel, sums);
   for (int k = 0; k < product.depth; ++k) {
     typename Lanes::Floats columns[P];
     unroll<P>([&](auto p) PORTABERT_INLINE { columns[p] = Lanes::load(weights + p * panel_floats + k * kLanes); });
@@ -211,11 +211,7 @@ void multiply_exact(const ProductArgs& args, int row, int panel) {
       unroll<P>([&](auto p) PORTABERT_INLINE { sums[r][p] = Lanes::multiply_add(value, columns[p], sums[r][p]); });
     });
   }
-  alignas(64) float done[R][P][kLanes];
-  unroll<R>([&](auto r) PORTABERT_INLINE {
-    unroll<P>([&](auto p) PORTABERT_INLINE { Lanes::store(done[r][p], sums[r][p]); });
-  });
-  finish_tile<Exact<Lanes>, P>(args, done[0][0], row, R, panel);
+  finish_tile<Form>(args, row, panel, sums);
 }
 
 template <class Form, int R, int P>

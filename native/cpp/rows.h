@@ -50,24 +50,26 @@ void round_to_bf16(const float* row, int width, std::uint8_t* bytes) {
     Lanes::store_bf16(reinterpret_cast<std::uint16_t*>(bytes) + i, Lanes::load(row + i));
 }
 
+// Reduces row `index`, of which the largest numbers by lane are known (to bf16 without them).
+template <class Lanes>
+void write_reduced(const float* row, int width, typename Lanes::Floats largest, const Reduced& to, std::int64_t index) {
+  std::uint8_t* bytes = to.bytes + index * to.byte_stride;
+  if (to.bf16) return round_to_bf16<Lanes>(row, width, bytes);
+  to.scale[index] = scale_of<Lanes>(largest, to.range);
+  quantize_by<Lanes>(to.scale[index], row, width, to.range.zero_point, bytes);
+}
+
 template <class Lanes>
 void reduce(const ReduceArgs& args) {
-  const Range range = args.to.range;
-  const bool symmetric = range.floor < 0.0f;
+  const bool symmetric = args.to.range.floor < 0.0f;
   for (std::int64_t r = 0; r < args.num_rows; ++r) {
     const float* row = args.rows + r * args.stride;
-    std::uint8_t* bytes = args.to.bytes + r * args.to.byte_stride;
-    if (args.to.bf16) {
-      round_to_bf16<Lanes>(row, args.width, bytes);
-      continue;
-    }
     auto largest = Lanes::broadcast(0.0f);
-    for (int i = 0; i < args.width; i += kLanes) {
+    for (int i = 0; i < args.width && !args.to.bf16; i += kLanes) {
       const auto x = Lanes::load(row + i);
       largest = Lanes::larger(symmetric ? Lanes::magnitude(x) : x, largest);
     }
-    args.to.scale[r] = scale_of<Lanes>(largest, range);
-    quantize_by<Lanes>(args.to.scale[r], row, args.width, range.zero_point, bytes);
+    write_reduced<Lanes>(row, args.width, largest, args.to, r);
   }
 }
 
@@ -106,13 +108,7 @@ void norm_rows(const NormArgs& args, int first) {
       largest[r] = Lanes::larger(Lanes::magnitude(found), largest[r]);
     });
   }
-  unroll<R>([&](auto r) PORTABERT_INLINE {
-    const Reduced& to = args.to;
-    std::uint8_t* bytes = to.bytes + std::int64_t{first + r} * to.byte_stride;
-    if (to.bf16) return round_to_bf16<Lanes>(rows + r * stride, width, bytes);
-    const float scale = to.scale[first + r] = scale_of<Lanes>(largest[r], to.range);
-    quantize_by<Lanes>(scale, rows + r * stride, width, to.range.zero_point, bytes);
-  });
+  unroll<R>([&](auto r) PORTABERT_INLINE { write_reduced<Lanes>(rows + r * stride, width, largest[r], args.to, first + r); });
 }
 
 // The rows it gives are reduced symmetrically.

@@ -249,9 +249,9 @@ def test_a_system_that_gives_no_more_threads_is_an_error(tmp_path: Path) -> None
         "import resource, sys; sys.path[:0] = sys.argv[2:]\n"
         "from tests.native.conftest import native, open_model, random_batch, run\n"
         "from pathlib import Path\n"
-        "model = open_model(Path(sys.argv[1]), threads=1000)\n"
+        "model, batch = open_model(Path(sys.argv[1]), threads=1000), random_batch(0, [40] * 30)\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))\n"  # each thread's stack takes 8 MB of addresses
-        "try:\n    run(model, random_batch(0, [40] * 30), together=True)\n"
+        "try:\n    run(model, batch, together=True)\n"
         "except native.NativeError as error:\n    print('refused:', error)\n"
     )
     command = [sys.executable, "-c", code, str(write(tmp_path / "f", random_weights())), str(Path(__file__).parents[2])]
