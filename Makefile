@@ -69,7 +69,8 @@ check-native:
 	build/address/agree 40
 	build/thread/agree 40
 	qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu build/aarch64/agree 40
-	build/address/fuzz -max_total_time=60 -max_len=4096
+	build/address/fuzz_model -max_total_time=60 -max_len=4096
+	build/address/fuzz_wordpiece -max_total_time=60 -max_len=4096
 
 $(VENV)/bench-ready: $(VENV)/native-ready
 	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt --editable '.[dev,bench]'

@@ -9,15 +9,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import tokenizers
 
 from .errors import BundleError, InputError
+from .wordpiece import LEFT, TRUNCATED, LearningWordPiece, OtherTokenizerError, open_wordpiece
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Text: TypeAlias = str | tuple[str, str] | Mapping[str, str]  # a mapping is {"text": …} or {"text": …, "text_pair": …}
@@ -47,6 +48,19 @@ class Batch(NamedTuple):
         cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         positions = np.arange(cu_seqlens[-1]) + np.repeat(starts - cu_seqlens[:-1], lengths)  # (T',)
         return Batch(self.input_ids[positions], self.token_type_ids[positions], cu_seqlens)
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Put batches one after the other."""
+    if len(batches) == 1:
+        return batches[0]
+    starts = np.cumsum([len(batch.input_ids) for batch in batches])
+    ends = [batch.cu_seqlens[1:] + start for batch, start in zip(batches[1:], starts, strict=False)]
+    return Batch(
+        np.concatenate([batch.input_ids for batch in batches]),
+        np.concatenate([batch.token_type_ids for batch in batches]),
+        np.concatenate([batches[0].cu_seqlens, *ends]).astype(np.int32),
+    )
 
 
 class Tokens(NamedTuple):
@@ -80,7 +94,11 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Tokenise texts for one model. Safe to share between threads."""
+    """Tokenise texts for one model. Safe to share between threads.
+
+    Attributes:
+        description: what tokenises, for people; where it is not the fastest, why.
+    """
 
     def __init__(self, folder: Path, *, max_length: int, pair: bool, offsets: bool = False) -> None:
         """Open `folder/tokenizer.json`.
@@ -94,21 +112,55 @@ class Encoder:
         Raises:
             BundleError: the tokenizer cannot be read.
         """
-        self._pair, self._offsets = pair, offsets
+        self._folder, self._pair, self._offsets, self._max_length = folder, pair, offsets, max_length
+        self._wordpiece: LearningWordPiece | None = None
         try:
-            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            direction = config.get("truncation_side", "right")
-            self.unk_token_id = self._tokenizer.token_to_id(_token_string(config.get("unk_token")))
-        except Exception as exc:  # tokenizers raises bare Exception
-            raise BundleError(f"{folder}: the tokenizer cannot be read: {exc}. Export the model again.") from exc
-        special = self._tokenizer.num_special_tokens_to_add(pair)
-        if max_length <= special + pair:
-            raise InputError(
-                f"max_length must be more than {special + pair} for this tokenizer. Got {max_length} instead."
+            self._json, config_json = (
+                (folder / name).read_text(encoding="utf-8") for name in ("tokenizer.json", "tokenizer_config.json")
             )
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=direction)
+            tokenizer, config = json.loads(self._json), json.loads(config_json)
+            self._direction = config.get("truncation_side", "right")
+            self._unk_token = _token_string(config.get("unk_token"))
+        except (OSError, ValueError, AttributeError, RecursionError) as exc:
+            raise self._unreadable(exc) from exc
+        try:
+            if offsets:
+                raise OtherTokenizerError("it gives no offsets, which taggers need")
+            if self._direction != "right":
+                raise OtherTokenizerError(f"it does not truncate on the {self._direction}")
+            self._wordpiece = open_wordpiece(tokenizer, lambda: self._tokenizer, max_length=max_length, pair=pair)
+        except OtherTokenizerError as exc:
+            self.description = f"tokenizers; not portabert-native's WordPiece: {exc}"
+            _ = self._tokenizer  # what is wrong with it is said now
+        else:
+            self.description = "portabert-native's WordPiece"
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """Open `tokenizers`, which takes longer than WordPiece needs for a thousand texts."""
+        import tokenizers
+
+        try:
+            tokenizer: Any = tokenizers.Tokenizer.from_str(self._json)
+        except Exception as exc:  # tokenizers raises bare Exception
+            raise self._unreadable(exc) from exc
+        special = tokenizer.num_special_tokens_to_add(self._pair)
+        if self._max_length <= special + self._pair:
+            raise InputError(
+                f"max_length must be more than {special + self._pair} for this tokenizer. Got {self._max_length} instead."
+            )
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self._max_length, strategy="longest_first", direction=self._direction)
+        return tokenizer
+
+    def _unreadable(self, exc: Exception) -> BundleError:
+        return BundleError(f"{self._folder}: the tokenizer cannot be read: {exc}. Export the model again.")
+
+    @cached_property
+    def unk_token_id(self) -> int | None:
+        """The id of the token for what the vocabulary has no other for."""
+        number: int | None = self._tokenizer.token_to_id(self._unk_token)
+        return number
 
     def encode(self, texts: Sequence[Text], *, position: int = 0) -> Encoded:
         """Tokenise texts.
@@ -122,28 +174,55 @@ class Encoder:
         """
         inputs = [self._input(text, position + index) for index, text in enumerate(texts)]
         try:
-            encodings = self._encode(inputs)
-        except TypeError as exc:
-            halves = [position + index for index, text in enumerate(inputs) if not _is_unicode(text)]
+            encoded = self.encode_by_tokenizers(inputs) if self._wordpiece is None else self._encode(inputs)
+        except (TypeError, UnicodeEncodeError) as exc:
+            halves = [index for index, text in enumerate(inputs) if not _is_unicode(text)]
             if not halves:
                 raise
             raise InputError(
-                f"text {halves[0]} holds half a surrogate pair, which no UTF-8 text can: {_shown(inputs[halves[0] - position])}."
+                f"text {position + halves[0]} holds half a surrogate pair, which no UTF-8 text can: {_shown(inputs[halves[0]])}."
             ) from exc
-        lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
+        lengths = encoded.batch.lengths
         if not lengths.all():
             raise InputError(
                 f"text {position + int(lengths.argmin())} has no token: {_shown(inputs[int(lengths.argmin())])}."
             )
+        return encoded
+
+    def _encode(self, inputs: list[str | tuple[str, str]]) -> Encoded:
+        """Encode by WordPiece, and by `tokenizers` what that leaves."""
+        assert self._wordpiece is not None
+        parts = cast(list[str], inputs)
+        if self._pair:
+            parts = list(chain.from_iterable(inputs))
+        *packed, outcomes = self._wordpiece.encode(parts)
+        encoded = Encoded(Batch(*packed), outcomes == TRUNCATED, None)
+        left = np.flatnonzero(outcomes == LEFT)
+        if not left.size:
+            return encoded
+        rest = self.encode_by_tokenizers([inputs[index] for index in left])
+        order = np.arange(len(inputs))
+        order[left] = len(inputs) + np.arange(len(left))
+        encoded.truncated[left] = rest.truncated
+        return encoded._replace(batch=join([encoded.batch, rest.batch]).take(order))
+
+    def encode_by_tokenizers(self, inputs: Sequence[str | tuple[str, str]]) -> Encoded:
+        """Encode strings, or pairs of them, by `tokenizers` alone."""
+        if len(inputs) == 1:  # no hop through the thread pool
+            encodings = [_encode_one(self._tokenizer, inputs[0])]
+        else:
+            batch = self._tokenizer.encode_batch if self._offsets else self._tokenizer.encode_batch_fast
+            encodings = list(batch(inputs))
+        lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
         total = int(lengths.sum())
-        batch = Batch(
+        packed = Batch(
             np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=total),
             np.fromiter(chain.from_iterable(e.type_ids for e in encodings), dtype=np.int64, count=total),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         )
         truncated = np.fromiter((bool(e.overflowing) for e in encodings), dtype=np.bool_, count=len(encodings))
         tokens = tuple(_tokens(e, text) for e, text in zip(encodings, inputs, strict=True)) if self._offsets else None
-        return Encoded(batch, truncated, tokens)
+        return Encoded(packed, truncated, tokens)
 
     def token_strings(self, input_ids: Ints) -> list[str]:
         """Spell token ids as the vocabulary does ("##ing")."""
@@ -158,12 +237,6 @@ class Encoder:
     def marks_subwords(self) -> bool:
         """Whether the vocabulary marks word continuations ("##"), as transformers' pipeline asks."""
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
-
-    def _encode(self, inputs: list[str | tuple[str, str]]) -> list[Any]:
-        if len(inputs) == 1:  # no hop through the thread pool
-            return [_encode_one(self._tokenizer, inputs[0])]
-        batch = self._tokenizer.encode_batch if self._offsets else self._tokenizer.encode_batch_fast
-        return list(batch(inputs))
 
     def _input(self, text: Text, index: int) -> str | tuple[str, str]:
         if isinstance(text, Mapping):

@@ -36,6 +36,7 @@ def describe_bundle(classifier: Classifier) -> list[tuple[str, str]]:
         ("task", manifest.task + (", pairs" if manifest.pair else "")),
         ("labels", labels),
         ("max_length", f"{manifest.max_length} tokens"),
+        ("tokenised by", classifier.tokenizer),
         *((f"variant {name}", _describe_variant(manifest, name)) for name in manifest.variants),
         ("used", f"{opened.variant} on {opened.engine.description}"),
         ("why", f"{opened.name}: {opened.reason}"),

@@ -155,6 +155,11 @@ class Classifier:
         """Whether a text's logits are the same to the bit alone and in any batch, on this engine."""
         return self.opened.engine.batch_invariant
 
+    @property
+    def tokenizer(self) -> str:
+        """What tokenises, for people."""
+        return self._head.encoder.description
+
     # mypy counts a str as a Sequence[str] too; the first overload wins, as it does at run time.
     @overload
     def predict(self, texts: str | tuple[str, str] | Mapping[str, str]) -> Prediction: ...  # type: ignore[overload-overlap]

@@ -4,13 +4,13 @@
 #include <atomic>
 #include <iterator>
 #include <mutex>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "encoder.h"
 #include "instruction_sets.h"
 #include "model.h"
+#include "refused.h"
 #include "team.h"
 
 namespace {
@@ -19,22 +19,6 @@ using namespace portabert;
 
 constexpr int kChunkTokens = 384;  // that one thread computes at a time: fewer read weights more often, more do not stay in its caches
 constexpr int kMaxThreads = 1024;
-
-thread_local std::string last_error;
-
-// Calls a function, and turns what it throws into an error for people.
-template <class Function>
-int guarded(Function function) noexcept {
-  try {
-    function();
-    return 0;
-  } catch (const std::bad_alloc&) {
-    last_error = "there is not enough memory";
-  } catch (const std::exception& error) {
-    last_error = error.what();
-  }
-  return -1;
-}
 
 // Cuts texts into chunks of some `most` tokens, or of one longer text.
 std::vector<Texts> cut(const Texts& texts, int most) {

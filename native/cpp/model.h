@@ -4,30 +4,15 @@
 
 #include <cstdint>
 #include <map>
-#include <sstream>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels.h"
 #include "portabert.h"
+#include "refused.h"
 
 namespace portabert {
-
-// What the caller did wrong, for people: the parts of a sentence.
-struct Refused : std::runtime_error {
-  template <class... Parts>
-  explicit Refused(const Parts&... parts) : std::runtime_error(sentence(parts...)) {}
-
- private:
-  template <class... Parts>
-  static std::string sentence(const Parts&... parts) {
-    std::ostringstream words;
-    (words << ... << parts);
-    return words.str();
-  }
-};
 
 // An embedding table (rows, width padded to 16): int8 with a scale a row, bf16, or floats.
 struct Table {

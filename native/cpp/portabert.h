@@ -17,9 +17,10 @@
 extern "C" {
 #endif
 
-#define PORTABERT_ABI 1
+#define PORTABERT_ABI 2
 #define PORTABERT_API __attribute__((visibility("default")))
 #define PORTABERT_MAX_STEPS 4
+#define PORTABERT_MAX_PLACES 8
 
 /* What an encoder is; all tensors follow from it. The names and forms of tensors are in docs/native.md. */
 typedef struct portabert_shape {
@@ -70,6 +71,42 @@ PORTABERT_API const char* portabert_instruction_set(const portabert_model* model
    the same to the bit. */
 PORTABERT_API int portabert_run(portabert_model* model, const int64_t* input_ids, const int64_t* token_type_ids, const int32_t* cu_seqlens, int32_t num_texts,
                   int32_t together, float* logits, uint64_t num_logits);
+
+/* Texts to token ids, for models whose tokenizer is WordPiece as BERT has it; cpp/wordpiece.h says how.
+
+   wordpiece = portabert_wordpiece_open(&rules, pieces, bytes, ids, num_pieces);
+   portabert_wordpiece_learn(wordpiece, 'A', "a", 1, kinds, 1)   once for each character; unknown ones may be learnt later, between calls or beside them
+   portabert_wordpiece_leave(wordpiece, "[SEP]", 5)              once for each string that the tokenizer takes out before all else
+   portabert_wordpiece_encode(wordpiece, …)                      as often as wanted, from any number of threads at once
+   portabert_wordpiece_close(wordpiece) */
+typedef struct portabert_wordpiece_rules {
+  int32_t unknown;        /* the id of a word that has no pieces */
+  int32_t max_characters; /* of a word; a longer one is unknown */
+  int32_t max_length;     /* tokens of a text, special ones included; of a longer one the end is cut off, of a pair the longer part's first */
+  int32_t parts;          /* of a text: 1, or 2 where texts are pairs */
+  int32_t places;         /* of the template: special tokens, and where the parts go */
+  int32_t place_id[PORTABERT_MAX_PLACES];   /* a special token's id, −1 for the first part, −2 for the second */
+  int32_t place_type[PORTABERT_MAX_PLACES]; /* the type of its tokens */
+} portabert_wordpiece_rules;
+
+/* What became of a text. One that was left has no tokens. */
+typedef enum portabert_outcome { PORTABERT_WHOLE, PORTABERT_TRUNCATED, PORTABERT_LEFT } portabert_outcome;
+
+typedef struct portabert_wordpiece portabert_wordpiece;
+
+/* pieces: num_pieces lines of UTF-8, of which ## begins those that continue a word; ids: of each. NULL after an error. */
+PORTABERT_API portabert_wordpiece* portabert_wordpiece_open(const portabert_wordpiece_rules* rules, const char* pieces, uint64_t bytes,
+                  const int32_t* ids, int32_t num_pieces);
+PORTABERT_API void portabert_wordpiece_close(portabert_wordpiece* wordpiece);
+/* What a character becomes: num_characters in `bytes` bytes of UTF-8, each of a kind: 0 part of a word, 1 a space, 2 a word of its own, 3 one that texts are left for. */
+PORTABERT_API int portabert_wordpiece_learn(portabert_wordpiece* wordpiece, uint32_t character, const char* utf8, uint64_t bytes, const uint8_t* kinds,
+                  int32_t num_characters);
+PORTABERT_API int portabert_wordpiece_leave(portabert_wordpiece* wordpiece, const char* string, uint64_t bytes);
+/* Encodes num_texts texts. texts: their parts in UTF-8, one after the other; ends: where each part ends, parts · num_texts of them. input_ids, token_type_ids: room for
+   `room` tokens, max_length · num_texts being enough. cu_seqlens: num_texts + 1; text i becomes input_ids[cu_seqlens[i]] … (exclusive) input_ids[cu_seqlens[i + 1]].
+   outcomes: num_texts, each a portabert_outcome. */
+PORTABERT_API int portabert_wordpiece_encode(portabert_wordpiece* wordpiece, const char* texts, const uint64_t* ends, int32_t num_texts, int64_t* input_ids,
+                  int64_t* token_type_ids, uint64_t room, int32_t* cu_seqlens, uint8_t* outcomes);
 
 #ifdef __cplusplus
 }

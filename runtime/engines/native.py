@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle import Variant
-from ..encode import Batch
+from ..encode import Batch, join
 from ..errors import BundleError, EngineUnavailable
 from . import Settings, native_file
 from .lanes import Rivals, describe_threads
@@ -74,7 +74,7 @@ class NativeEngine:
 
     def run(self, batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
         """Compute batches. Returns for each (B, C), or (T, C) from a model that labels tokens."""
-        texts = _join(batches)
+        texts = join(batches)
         logits = self._compute(texts)
         sizes = [len(batch.input_ids if self._model.per_token else batch.lengths) for batch in batches]
         return np.split(logits, np.cumsum(sizes)[:-1])
@@ -99,15 +99,3 @@ class NativeEngine:
         except portabert_native.NativeError as exc:
             raise BundleError(f"the model cannot compute these texts: {exc}. Export the model again.") from exc
         return logits
-
-
-def _join(batches: Sequence[Batch]) -> Batch:
-    if len(batches) == 1:
-        return batches[0]
-    starts = np.cumsum([len(batch.input_ids) for batch in batches])
-    ends = [batch.cu_seqlens[1:] + start for batch, start in zip(batches[1:], starts, strict=False)]
-    return Batch(
-        np.concatenate([batch.input_ids for batch in batches]),
-        np.concatenate([batch.token_type_ids for batch in batches]),
-        np.concatenate([batches[0].cu_seqlens, *ends]).astype(np.int32),
-    )

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 
-from bench import accuracy, cold_start, export_time, gpu, latency, make_model, plot, roofline, shapes, size, throughput
+from bench import (
+    accuracy,
+    cold_start,
+    export_time,
+    gpu,
+    latency,
+    make_model,
+    plot,
+    roofline,
+    shapes,
+    size,
+    throughput,
+    tokenizing,
+)
 from bench.closure import closure
 from export.__main__ import main as export_main
 
@@ -278,3 +291,20 @@ def test_a_made_model_is_not_written_over(model: dict[str, Path], monkeypatch: p
     monkeypatch.setattr("sys.argv", ["make_model", f"--tokenizer={model['run']}", f"--output={model['run']}"])
     with pytest.raises(SystemExit, match=r"is there\. Choose another --output"):
         make_model.main()
+
+
+def test_tokenizing_compares_and_times(
+    model: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("portabert_native", reason="portabert-native is not built")
+    monkeypatch.setattr(tokenizing, "ASSIGNED", [*"abcé漢. ", "\u0302", "\u302e"])
+    output = tmp_path / "tokenizing.json"
+    arguments = [f"--tokenizer={model['run']}", f"--texts={model['texts']}", "--count=400", f"--output={output}"]
+    monkeypatch.setattr("sys.argv", ["tokenizing", *arguments])
+    assert tokenizing.main() == 0
+    compared = json.loads(output.read_text(encoding="utf-8"))["compared"]
+    assert compared["texts"]["compared"] >= 300
+    assert compared["pairs"]["compared"] >= 100
+    assert all(said["different"] == 0 for said in compared.values())
+    assert 0 < compared["texts"]["left"] < compared["texts"]["compared"]
+    assert "times as fast" in capsys.readouterr().out

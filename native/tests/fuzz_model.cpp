@@ -1,27 +1,12 @@
 // libFuzzer: shapes, tensors and texts that nobody checked, through the C interface. Whatever comes, it answers or refuses.
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "portabert.h"
+#include "reader.h"
 
 namespace {
-
-// Reads numbers off the input; zeros behind its end.
-struct Reader {
-  const std::uint8_t* data;
-  std::size_t size;
-
-  template <class Number>
-  Number take() {
-    Number value{};
-    const std::size_t count = size < sizeof value ? size : sizeof value;
-    std::memcpy(&value, data, count);
-    data += count, size -= count;
-    return value;
-  }
-};
 
 constexpr std::uint64_t kMostBytes = 1 << 20;  // of a tensor: larger shapes are opened and not filled
 
@@ -30,12 +15,7 @@ constexpr std::uint64_t kMostBytes = 1 << 20;  // of a tensor: larger shapes are
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Reader reader{data, size};
   portabert_shape shape;
-  // Small numbers mostly, so that models come about; a byte in sixteen stands for any number.
-  for (std::size_t at = 0; at < sizeof shape; at += 4) {
-    const auto small = reader.take<std::uint8_t>();
-    const std::int32_t value = small >= 240 ? reader.take<std::int32_t>() : small % 24;
-    std::memcpy(reinterpret_cast<char*>(&shape) + at, &value, 4);
-  }
+  reader.fill(&shape, sizeof shape, 24);
   const auto choice = reader.take<std::uint8_t>();
   portabert_model* model = portabert_open(&shape, choice & 1 ? "scalar" : "", choice >> 1 & 3);
   if (!model) return 0;
