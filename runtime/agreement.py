@@ -52,7 +52,7 @@ def quality(
     task: str, logits: Sequence[Floats], *, tokens: Sequence[Tokens | None], head: Head, records: Sequence[Record]
 ) -> float:
     """Measure answers against labels, by the metric that JUDGES names."""
-    answers = [TASKS[task].decode(row, head, token) for row, token in zip(logits, tokens, strict=True)]
+    answers = list(TASKS[task].decode(logits, head, tokens))
     return JUDGES[task].measure(answers, records)
 
 
@@ -61,7 +61,7 @@ def _best(logits: Floats, head: Head) -> Decisions:
 
 
 def _chosen(logits: Floats, head: Head) -> Decisions:
-    return np.asarray(sigmoid(logits / np.float32(head.temperature)) >= np.array(head.thresholds))
+    return np.asarray(sigmoid(logits / np.float32(head.temperature)) >= np.array(head.thresholds, dtype=np.float32))
 
 
 def _value(logits: Floats, head: Head) -> Decisions:

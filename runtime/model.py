@@ -226,17 +226,13 @@ class Classifier:
         if encoded.truncated.any():
             self._warn_truncated()
         tokens = encoded.tokens or (None,) * len(texts)
-        decode = TASKS[self.manifest.task].decode
+        logits = self.logits(encoded)
+        decoded = TASKS[self.manifest.task].decode(logits, self._head, tokens)
         return [
             Prediction(
-                **decode(logits, self._head, token),
-                truncated=bool(truncated),
-                logits=logits,
-                task=self.manifest.task,
-                _head=self._head,
-                _tokens=token,
+                **fields, truncated=truncated, logits=row, task=self.manifest.task, _head=self._head, _tokens=token
             )
-            for logits, truncated, token in zip(self.logits(encoded), encoded.truncated, tokens, strict=True)
+            for fields, row, truncated, token in zip(decoded, logits, encoded.truncated.tolist(), tokens, strict=True)
         ]
 
     def _warn_truncated(self) -> None:

@@ -1,6 +1,6 @@
 """What a model's logits mean. A task is one row of TASKS, here for answers; `trainer.objectives` and `export.parity` have the rows of training and checking."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from .entities import STRATEGIES, Entity, find_entities, pipeline_entities
 from .errors import InputError
 
 Floats = npt.NDArray[np.float32]
+Fields = Iterable[dict[str, Any]]
 
 
 class Head(NamedTuple):
@@ -96,9 +97,10 @@ class Prediction:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Turn (..., C) logits into probabilities that sum to 1."""
+    """Turn (..., C) logits into probabilities that sum to 1, the same to the bit for a row alone and for one of many."""
     exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=-1, keepdims=True), dtype=np.float32)
+    # sum() may add in an order that depends on the number of rows.
+    return np.asarray(exp / np.cumsum(exp, axis=-1)[..., -1:], dtype=np.float32)
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -115,31 +117,35 @@ def identity(logits: Floats) -> Floats:
 ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {"softmax": softmax, "sigmoid": sigmoid, "none": identity}
 
 
-def _decode_single_label(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
-    probabilities = softmax(logits / np.float32(head.temperature))
-    best = int(logits.argmax())
-    return {"label": head.labels[best], "score": float(probabilities[best])}
+def _decode_single_label(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
+    stacked = np.stack(logits)  # (B, C)
+    best = stacked.argmax(axis=-1)
+    probabilities = softmax(stacked / np.float32(head.temperature))
+    scores = np.take_along_axis(probabilities, best[:, None], axis=-1)[:, 0]
+    for index, score in zip(best.tolist(), scores.tolist(), strict=True):
+        yield {"label": head.labels[index], "score": score}
 
 
-def _decode_multi_label(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
-    probabilities = sigmoid(logits / np.float32(head.temperature))
-    assert head.thresholds is not None
-    chosen = [
-        index for index in np.argsort(-probabilities, kind="stable") if probabilities[index] >= head.thresholds[index]
-    ]
-    return {
-        "labels": tuple(head.labels[index] for index in chosen),
-        "scores": tuple(float(probabilities[index]) for index in chosen),
-    }
+def _decode_multi_label(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
+    probabilities = sigmoid(np.stack(logits) / np.float32(head.temperature))  # (B, C)
+    chosen = probabilities >= np.array(head.thresholds, dtype=np.float32)
+    best_first = np.argsort(-probabilities, axis=-1, kind="stable")
+    for row, wanted, order in zip(probabilities.tolist(), chosen.tolist(), best_first.tolist(), strict=True):
+        indices = [index for index in order if wanted[index]]
+        yield {
+            "labels": tuple(head.labels[index] for index in indices),
+            "scores": tuple(row[index] for index in indices),
+        }
 
 
-def _decode_regression(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
-    return {"value": float(logits[0])}
+def _decode_regression(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
+    return ({"value": float(row[0])} for row in logits)
 
 
-def _decode_token(logits: Floats, head: Head, tokens: Tokens | None) -> dict[str, Any]:
-    assert tokens is not None
-    return {"entities": find_entities(softmax(logits / np.float32(head.temperature)), tokens, head.labels)}
+def _decode_token(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
+    for row, token in zip(logits, tokens, strict=True):
+        assert token is not None
+        yield {"entities": find_entities(softmax(row / np.float32(head.temperature)), token, head.labels)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +153,7 @@ class Task:
     """One task, as prediction sees it.
 
     Attributes:
-        decode: (logits (C,) or (t, C), head, tokens) → the fields of a Prediction.
+        decode: (logits of each of B texts, (C,) or (t, C); head; tokens of each) → the fields of B Predictions, B being 1 or more.
         activation: what turns logits into scores.
         target: the field of a `Record` that holds the truth; a key of `records.TARGETS`.
         per_token: whether the model labels tokens.
@@ -155,7 +161,7 @@ class Task:
         columns: what scoring a file adds to it, and the field of the Prediction each comes from.
     """
 
-    decode: Callable[[Floats, Head, Tokens | None], dict[str, Any]]
+    decode: Callable[[Sequence[Floats], Head, Sequence[Tokens | None]], Fields]
     activation: Callable[[Floats], Floats]
     target: str
     per_token: bool

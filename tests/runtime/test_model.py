@@ -177,6 +177,17 @@ def test_each_label_counts_from_its_own_threshold(tmp_path: Path) -> None:
     assert (nothing.labels, nothing.scores) == ((), ())
 
 
+@pytest.mark.parametrize("num_labels", [2, 3, 9, 150])
+@pytest.mark.parametrize("task", ["single-label", "multi-label"])
+def test_scores_are_the_same_to_the_bit_alone_and_beside_others(tmp_path: Path, task: str, num_labels: int) -> None:
+    labels = tuple(f"label {index}" for index in range(num_labels))
+    classifier = runtime.load(
+        tiny_bundle(tmp_path / "b", task=task, labels=labels), engine=FakeEngine(num_labels=num_labels)
+    )
+    texts = [" ".join(words) for words in itertools.permutations(["my", "parcel", "never", "came", "late"], 4)]
+    assert [classifier.predict(text) for text in texts] == classifier.predict(texts)
+
+
 def test_a_temperature_reaches_entities_too(tmp_path: Path) -> None:
     warm = fake(tmp_path / "warm", task="token", temperature=9.0).predict("my parcels never came")
     plain = fake(tmp_path / "plain", task="token").predict("my parcels never came")
