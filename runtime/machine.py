@@ -2,7 +2,6 @@
 
 import platform
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # Instruction sets that decide how fast int8 and bf16 are, as Linux names them.
@@ -28,6 +27,8 @@ def cpu_flags() -> frozenset[str]:
 @cache  # reading the metadata takes milliseconds, and loading asks for several packages
 def package_version(package: str) -> str | None:
     """Give the version of an installed package; None where it is not installed (the source tree may be used as it is)."""
+    from importlib.metadata import PackageNotFoundError, version  # takes as long to import as a model to open
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -8,14 +8,17 @@ one batch       by a model in which all threads share every product, or by one l
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..encode import Batch
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Compute = Callable[[Batch], npt.NDArray[np.float32]]  # one batch, as `Engine.run`
 
@@ -58,7 +61,9 @@ class Lanes:
             self._wide = self._wide or self._open_wide()
         return self._wide
 
-    def _workers(self) -> ThreadPoolExecutor:
+    def _workers(self) -> "ThreadPoolExecutor":
+        from concurrent.futures import ThreadPoolExecutor
+
         with self._lock:
             self._pool = self._pool or ThreadPoolExecutor(self.num_lanes, thread_name_prefix="portabert")
         return self._pool
