@@ -41,13 +41,15 @@ class Engine:
     """How the model is run."""
 
     engine: str = "auto"
-    """auto, ort-cuda, ort-cpu or openvino. auto: the profile's, else the first that runs here; `info` says which and why."""
+    """auto, native, ort-cpu, openvino or ort-cuda. auto: the profile's, else the first that runs here; `info` says which and why."""
     variant: str = "auto"
     """auto, or a variant of the bundle. auto: the profile's, else int8 where its accuracy gate passed, else fp32."""
     threads: int | None = None
     """Threads for the CPU. Not set: the profile's, else as many as this process really has."""
+    instruction_set: str | None = None
+    """What the native engine computes with: amx, avx512-bf16, avx512-vnni, avx-vnni, avx2 … Not set: PORTABERT_INSTRUCTION_SET, else the fastest this CPU has."""
     profile: str | None = None
-    """The file of a profile, or none. Not set: the one that `tune` wrote on this machine. It counts where engine, variant and threads are not set."""
+    """The file of a profile, or none. Not set: the one that `tune` wrote on this machine. It counts where none of the above is set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,16 +268,22 @@ def _info(verb: Info) -> int:
         found = find(verb.bundle, read(verb.bundle), profile=verb.profile)
         usable = verb.profile if found.profile is not None else NONE  # `load` would warn of what is told here anyway
         classifier = _load(replace(verb, profile=usable), verb.bundle)
-        asked = [
-            f"--{name}" for name in ("engine", "variant", "threads") if getattr(verb, name) != getattr(Engine(), name)
-        ]
+        names = ("engine", "variant", "threads", "instruction_set")
+        asked = [f"--{name.replace('_', '-')}" for name in names if getattr(verb, name) != getattr(Engine(), name)]
         lines += describe_bundle(classifier) + describe_found(found, bundle=verb.bundle, asked=asked)
     _print_table(lines)
     return 0
 
 
 def _load(verb: Engine, bundle: Path) -> Classifier:
-    return load(bundle, engine=verb.engine, variant=verb.variant, threads=verb.threads, profile=verb.profile)
+    return load(
+        bundle,
+        engine=verb.engine,
+        variant=verb.variant,
+        threads=verb.threads,
+        instruction_set=verb.instruction_set,
+        profile=verb.profile,
+    )
 
 
 def _print_table(lines: list[tuple[str, str]]) -> None:

@@ -27,6 +27,7 @@ def load(
     engine: str | Engine = "auto",
     variant: str = "auto",
     threads: int | None = None,
+    instruction_set: str | None = None,
     max_batch_tokens: int | None = None,
     profile: str | Path | Literal[False] | None = None,
     verify: bool = False,
@@ -35,11 +36,12 @@ def load(
 
     Args:
         path: the bundle's folder.
-        engine: "auto", the name of an engine (`runtime.ENGINES`), or an engine of your own, for which variant and threads have no meaning.
+        engine: "auto", the name of an engine (`runtime.ENGINES`), or an engine of your own, for which variant, threads and instruction_set have no meaning.
         variant: "auto" or the name of a variant.
         threads: threads the engine may use; None for as many as this process really has.
+        instruction_set: what the native engine computes with, by the names in docs/native.md; None for PORTABERT_INSTRUCTION_SET, else the fastest.
         max_batch_tokens: the most tokens computed at once, padding counted; bounds memory. None: the profile's, else 512.
-        profile: None for this machine's own, a file, or False for none. It counts where engine, variant and threads are not set. Without a profile "auto" is
+        profile: None for this machine's own, a file, or False for none. It counts where engine, variant, threads and instruction_set are not set. Without a profile "auto" is
             the first engine that runs here, and int8 where its accuracy gate passed, else fp32.
         verify: read every file and compare its SHA-256 digest before anything is opened.
 
@@ -52,7 +54,12 @@ def load(
     manifest = read(path)
     if verify and (problems := check_digests(path, manifest)):
         raise BundleError("\n  ".join([f"{path}: {len(problems)} changed files", *problems]))
-    given = {"engine": engine != "auto", "variant": variant != "auto", "threads": threads is not None}
+    given = {
+        "engine": engine != "auto",
+        "variant": variant != "auto",
+        "threads": threads is not None,
+        "instruction_set": instruction_set is not None,
+    }
     first = [name for name, is_given in given.items() if is_given]
     if first:
         if profile not in (None, False, NONE):
@@ -62,16 +69,17 @@ def load(
         tuned = _open_tuned(path, manifest, find(path, manifest, profile=profile), max_batch_tokens)
         if tuned is not None:
             return tuned
-    if not isinstance(engine, str) and (variant != "auto" or threads is not None):
+    if not isinstance(engine, str) and first != ["engine"]:
         raise InputError(
-            f"variant and threads are for engines that are opened by name; leave them out. Got variant={variant!r}, threads={threads!r} instead."
+            "variant, threads and instruction_set are for engines that are opened by name; leave them out. "
+            f"Got variant={variant!r}, threads={threads!r}, instruction_set={instruction_set!r} instead."
         )
     return open_classifier(
         path,
         manifest,
         engine=engine,
         variant=variant,
-        settings=None if threads is None else Settings(threads=usable_threads(threads).number),
+        settings=Settings(threads=usable_threads(threads).number, instruction_set=instruction_set),
         max_batch_tokens=MAX_BATCH_TOKENS if max_batch_tokens is None else max_batch_tokens,
     )
 

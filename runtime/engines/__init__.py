@@ -26,11 +26,13 @@ class Settings:
         threads: how many compute.
         streams: how many batches are computed at once, each by threads / streams threads; None for the engine's own choice.
         spinning: whether threads that wait burn their core to be woken sooner; None for the engine's own choice.
+        instruction_set: which of the processor's the engine computes with; None for its own choice.
     """
 
     threads: int
     streams: int | None = None
     spinning: bool | None = None
+    instruction_set: str | None = None
 
     def validate(self) -> None:
         """Check what the types do not say.
@@ -79,6 +81,7 @@ class EngineSpec(NamedTuple):
         precisions: those it computes in, best first. A variant of another precision is refused, never converted.
         lacks: (precision) -> str | None: why this CPU does not compute in one of them; None where every CPU does.
         spins: whether `Settings.spinning` can be chosen.
+        instruction_sets: whether `Settings.instruction_set` can be.
     """
 
     opener: str
@@ -86,12 +89,19 @@ class EngineSpec(NamedTuple):
     precisions: tuple[str, ...]
     lacks: str | None = None
     spins: bool = True
+    instruction_sets: bool = False
 
 
 # In the order in which `auto` tries them.
 ENGINES: dict[str, EngineSpec] = {
     "ort-cuda": EngineSpec("ort:open_cuda", "ort:cuda_missing", ("fp16", "fp32", "int8"), spins=False),
-    "native": EngineSpec("native:open_native", "native:native_missing", ("native-int8", "native-bf16"), spins=False),
+    "native": EngineSpec(
+        "native:open_native",
+        "native:native_missing",
+        ("native-int8", "native-bf16"),
+        spins=False,
+        instruction_sets=True,
+    ),
     "ort-cpu": EngineSpec("ort:open_cpu", "ort:cpu_missing", ("int8", "fp32", "fp16")),
     "openvino": EngineSpec(
         "openvino:open_openvino",
@@ -188,6 +198,10 @@ def _open(name: str, path: Path, manifest: Manifest, variant: str, settings: Set
         )
     if settings.spinning is not None and not ENGINES[name].spins:
         raise EngineUnavailable(f"it has no setting for spinning; leave it out. Got spinning={settings.spinning}")
+    if settings.instruction_set is not None and not ENGINES[name].instruction_sets:
+        raise EngineUnavailable(
+            f"it chooses its instruction set itself; leave it out. Got instruction_set={settings.instruction_set!r}"
+        )
     if lacking := _why_lacking(name, chosen.precision):
         raise EngineUnavailable(f"{lacking}. Choose another variant or engine")
     return opener(path / chosen.file, variant=chosen, pad_token_id=manifest.pad_token_id, settings=settings)

@@ -16,7 +16,7 @@ from ..errors import BundleError, EngineUnavailable
 from . import Settings, native_file
 from .lanes import Rivals, describe_threads
 
-INSTRUCTION_SET = "PORTABERT_INSTRUCTION_SET"  # the environment variable that forces one
+INSTRUCTION_SET = "PORTABERT_INSTRUCTION_SET"  # the environment variable that forces one where no setting does
 TOGETHER_TOKENS = 1024  # a call of more tokens has work for every thread: each computes texts of its own
 
 
@@ -25,7 +25,7 @@ def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Se
 
     Raises:
         BundleError: the file is damaged, or describes no encoder.
-        EngineUnavailable: the library does not load, the environment forces an instruction set that this processor lacks, or streams are neither 1 nor all
+        EngineUnavailable: the library does not load, an instruction set is forced that this processor lacks, or streams are neither 1 nor all
             threads.
     """
     import portabert_native
@@ -39,11 +39,10 @@ def open_native(path: Path, *, variant: Variant, pad_token_id: int, settings: Se
     except (portabert_native.NativeError, OSError) as exc:
         raise EngineUnavailable(f"portabert-native cannot be loaded: {exc}") from exc
     contents = native_file.read(path)
-    forced = os.environ.get(INSTRUCTION_SET, "")
+    forced = settings.instruction_set or os.environ.get(INSTRUCTION_SET, "")
     if forced and forced not in here:
-        raise EngineUnavailable(
-            f"{INSTRUCTION_SET} must be one of {', '.join(here)} on this processor. Got {forced!r} instead"
-        )
+        name = "instruction_set" if settings.instruction_set else INSTRUCTION_SET
+        raise EngineUnavailable(f"{name} must be one of {', '.join(here)} on this processor. Got {forced!r} instead")
     try:
         shape = portabert_native.Shape.of(contents.shape)
         model = portabert_native.Model(shape, threads=settings.threads, instruction_set=forced)

@@ -141,6 +141,18 @@ def test_an_instruction_set_that_is_not_there_is_refused(usual: Path, monkeypatc
         runtime.load(usual, engine="native")
 
 
+def test_the_option_comes_before_the_environment(usual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTABERT_INSTRUCTION_SET", "sse9")
+    assert "scalar" in runtime.load(usual, instruction_set="scalar").opened.engine.description
+    with pytest.raises(EngineUnavailable, match=r"instruction_set must be one of .*scalar.* Got 'sse8'"):
+        runtime.load(usual, engine="native", instruction_set="sse8")
+
+
+def test_an_engine_that_chooses_for_itself_refuses_an_instruction_set(usual: Path) -> None:
+    with pytest.raises(EngineUnavailable, match=r"it chooses its instruction set itself; leave it out. Got .*'avx2'"):
+        runtime.load(usual, engine="ort-cpu", instruction_set="avx2")
+
+
 @pytest.mark.parametrize("streams", [None, 1, 4])
 def test_streams_and_batches_do_not_change_answers(streams: int | None, usual: Path, texts: list[str]) -> None:
     manifest = read(usual)

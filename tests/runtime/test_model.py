@@ -349,9 +349,13 @@ def test_an_engine_of_ones_own_is_used_and_nothing_else_is_opened(
     assert classifier.predict("late").label in LABELS["single-label"]
 
 
-@pytest.mark.parametrize("option", [{"variant": "fp32"}, {"variant": "nonsense"}, {"threads": 2}])
+@pytest.mark.parametrize(
+    "option", [{"variant": "fp32"}, {"variant": "nonsense"}, {"threads": 2}, {"instruction_set": "avx2"}]
+)
 def test_options_that_an_engine_of_ones_own_could_not_follow_are_refused(tmp_path: Path, option: Any) -> None:
-    with pytest.raises(InputError, match="variant and threads are for engines that are opened by name"):
+    with pytest.raises(
+        InputError, match="variant, threads and instruction_set are for engines that are opened by name"
+    ):
         runtime.load(tiny_bundle(tmp_path / "bundle"), engine=FakeEngine(num_labels=2), **option)
 
 
