@@ -56,13 +56,13 @@ def main() -> None:
     finish(document, config.peers.output)
 
 
-def texts_of_length(texts: list[str], length: int, *, encoder: Encoder) -> list[str]:
-    """Give TEXTS_A_LENGTH texts of `length` tokens: real ones, and where there are too few, running words of the file cut to length."""
+def texts_of_length(texts: list[str], length: int, *, encoder: Encoder, count: int = TEXTS_A_LENGTH) -> list[str]:
+    """Give `count` texts of `length` tokens: real ones, and where there are too few, running words of the file cut to length."""
     lengths = encoder.encode(texts).batch.lengths
-    chosen = [text for text, own in zip(texts, lengths, strict=True) if own == length][:TEXTS_A_LENGTH]
+    chosen = [text for text, own in zip(texts, lengths, strict=True) if own == length][:count]
     words = " ".join(texts).split()
-    while len(chosen) < TEXTS_A_LENGTH:
-        start = len(chosen) * len(words) // TEXTS_A_LENGTH
+    while len(chosen) < count:
+        start = len(chosen) * len(words) // count
         running = [words[(start + place) % len(words)] for place in range(length)]
         prefixes = [" ".join(running[: place + 1]) for place in range(length)]
         distances = np.abs(encoder.encode(prefixes).batch.lengths - length)
