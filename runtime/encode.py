@@ -182,11 +182,10 @@ class Encoder:
             raise InputError(
                 f"text {position + halves[0]} holds half a surrogate pair, which no UTF-8 text can: {_shown(inputs[halves[0]])}."
             ) from exc
-        lengths = encoded.batch.lengths
-        if not lengths.all():
-            raise InputError(
-                f"text {position + int(lengths.argmin())} has no token: {_shown(inputs[int(lengths.argmin())])}."
-            )
+        starts = encoded.batch.cu_seqlens
+        if (starts[1:] == starts[:-1]).any():
+            empty = int(encoded.batch.lengths.argmin())
+            raise InputError(f"text {position + empty} has no token: {_shown(inputs[empty])}.")
         return encoded
 
     def _encode(self, inputs: list[str | tuple[str, str]]) -> Encoded:
@@ -197,9 +196,9 @@ class Encoder:
             parts = list(chain.from_iterable(inputs))
         *packed, outcomes = self._wordpiece.encode(parts)
         encoded = Encoded(Batch(*packed), outcomes == TRUNCATED, None)
-        left = np.flatnonzero(outcomes == LEFT)
-        if not left.size:
+        if LEFT not in outcomes.tobytes():  # twenty times as fast as numpy for one text
             return encoded
+        left = np.flatnonzero(outcomes == LEFT)
         rest = self.encode_by_tokenizers([inputs[index] for index in left])
         order = np.arange(len(inputs))
         order[left] = len(inputs) + np.arange(len(left))

@@ -36,7 +36,7 @@ def _threads(best: Entrant, usable: int) -> list[Choice]:
 
 
 def _streams(best: Entrant, usable: int) -> list[Choice]:
-    lanes = best.facts.num_lanes if best.facts else 1
+    lanes = (best.facts and best.facts.num_lanes) or best.choice.streams or 1
     return [replace(best.choice, streams=n) for n in (lanes // 2, lanes * 2) if 1 <= n <= best.choice.threads]
 
 
@@ -47,6 +47,8 @@ def _spinning(best: Entrant, usable: int) -> list[Choice]:
 
 
 def _max_batch_tokens(best: Entrant, usable: int) -> list[Choice]:
+    if best.facts and best.facts.num_lanes is None:
+        return []
     numbers = (best.choice.max_batch_tokens * 2, best.choice.max_batch_tokens // 2)
     return [replace(best.choice, max_batch_tokens=n) for n in numbers if SMALLEST_BATCH <= n <= LARGEST_BATCH]
 

@@ -47,12 +47,12 @@ class Facts(NamedTuple):
     """What an open engine says of itself.
 
     Attributes:
-        num_lanes: how many batches it computes at once.
+        num_lanes: see `Engine`.
         batch_invariant: see `Engine`.
         golden_error: the largest difference from the golden logits.
     """
 
-    num_lanes: int
+    num_lanes: int | None
     batch_invariant: bool
     golden_error: float
 

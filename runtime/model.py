@@ -11,7 +11,7 @@ import numpy as np
 
 from .batching import MAX_BATCH_TOKENS, plan
 from .bundle import Manifest, check_digests, read
-from .encode import Encoded, Encoder, Text
+from .encode import Batch, Encoded, Encoder, Text
 from .engines import Engine, Opened, Settings, open_engine
 from .errors import BundleError, EngineUnavailable, InputError
 from .host import NONE, Found, find
@@ -211,21 +211,26 @@ class Classifier:
 
     def logits(self, encoded: Encoded) -> list[Floats]:
         """Compute the logits of encoded texts: per text (C,), or (t, C) for a tagger."""
-        batch = encoded.batch
+        batch, engine = encoded.batch, self.opened.engine
+        if engine.num_lanes is None:
+            return self._rows(batch, engine.run([batch])[0])
         results: list[Floats | None] = [None] * len(batch.lengths)
-        engine = self.opened.engine
         plans = plan(batch.lengths, max_batch_tokens=self.max_batch_tokens, num_lanes=engine.num_lanes)
         parts = [batch.take(indices) for indices in plans]
         for indices, part, computed in zip(plans, parts, engine.run(parts), strict=True):
-            if computed.shape[-1] != len(self.manifest.labels):
-                raise BundleError(
-                    f"the model gives {computed.shape[-1]} logits, the bundle has {len(self.manifest.labels)} labels. "
-                    "Export the model again."
-                )
-            rows = np.split(computed, part.cu_seqlens[1:-1]) if TASKS[self.manifest.task].per_token else computed
-            for index, row in zip(indices, rows, strict=True):
+            for index, row in zip(indices, self._rows(part, computed), strict=True):
                 results[index] = row
         return cast(list[Floats], results)
+
+    def _rows(self, batch: Batch, computed: Floats) -> list[Floats]:
+        """Cut what an engine computed into texts."""
+        if computed.shape[-1] != len(self.manifest.labels):
+            raise BundleError(
+                f"the model gives {computed.shape[-1]} logits, the bundle has {len(self.manifest.labels)} labels. "
+                "Export the model again."
+            )
+        per_token = TASKS[self.manifest.task].per_token
+        return np.split(computed, batch.cu_seqlens[1:-1]) if per_token else list(computed)
 
     def _predict(self, texts: Sequence[Text], *, position: int) -> list[Prediction]:
         if not texts:

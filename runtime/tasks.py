@@ -100,7 +100,7 @@ def softmax(logits: Floats) -> Floats:
     """Turn (..., C) logits into probabilities that sum to 1, the same to the bit for a row alone and for one of many."""
     exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
     # sum() may add in an order that depends on the number of rows.
-    return np.asarray(exp / np.cumsum(exp, axis=-1)[..., -1:], dtype=np.float32)
+    return np.asarray(exp / np.add.accumulate(exp, axis=-1)[..., -1:], dtype=np.float32)
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -118,16 +118,16 @@ ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {"softmax": softmax, "sigmo
 
 
 def _decode_single_label(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
-    stacked = np.stack(logits)  # (B, C)
+    stacked = np.array(logits)  # (B, C)
     best = stacked.argmax(axis=-1)
     probabilities = softmax(stacked / np.float32(head.temperature))
-    scores = np.take_along_axis(probabilities, best[:, None], axis=-1)[:, 0]
+    scores = probabilities[np.arange(len(best)), best]
     for index, score in zip(best.tolist(), scores.tolist(), strict=True):
         yield {"label": head.labels[index], "score": score}
 
 
 def _decode_multi_label(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
-    probabilities = sigmoid(np.stack(logits) / np.float32(head.temperature))  # (B, C)
+    probabilities = sigmoid(np.array(logits) / np.float32(head.temperature))  # (B, C)
     chosen = probabilities >= np.array(head.thresholds, dtype=np.float32)
     best_first = np.argsort(-probabilities, axis=-1, kind="stable")
     for row, wanted, order in zip(probabilities.tolist(), chosen.tolist(), best_first.tolist(), strict=True):

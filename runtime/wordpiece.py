@@ -47,7 +47,7 @@ class LearningWordPiece:
         """
         known = len(self._known)
         encodings = self._wordpiece.encode(texts)
-        if encodings.outcomes.max(initial=0) == LEFT:
+        if LEFT in encodings.outcomes.tobytes():
             self._learn_all(set().union(*texts))
             if len(self._known) > known:  # by this call, or by another meanwhile
                 encodings = self._wordpiece.encode(texts)

@@ -54,8 +54,8 @@ class Engine(Protocol):
         """What runs where, for people: "onnxruntime 1.31.1, CPU, 2 threads"."""
 
     @property
-    def num_lanes(self) -> int:
-        """How many batches it computes at once."""
+    def num_lanes(self) -> int | None:
+        """How many batches it computes at once. None where it wants no batches, and gets all texts of a call in one as they come."""
 
     @property
     def batch_invariant(self) -> bool:

@@ -62,7 +62,7 @@ def native_missing() -> str | None:
 class NativeEngine:
     """An encoder of portabert-native. `run` may be called from several threads at once; the calls wait for one another."""
 
-    num_lanes = 1  # it spreads the texts of a call over its threads itself
+    num_lanes = None  # it pads nothing, and spreads texts over its threads itself
     batch_invariant = True
 
     def __init__(self, model: Any, settings: Settings, name: str) -> None:
@@ -75,6 +75,8 @@ class NativeEngine:
         """Compute batches. Returns for each (B, C), or (T, C) from a model that labels tokens."""
         texts = join(batches)
         logits = self._compute(texts)
+        if len(batches) == 1:
+            return [logits]
         sizes = [len(batch.input_ids if self._model.per_token else batch.lengths) for batch in batches]
         return np.split(logits, np.cumsum(sizes)[:-1])
 

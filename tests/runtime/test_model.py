@@ -349,6 +349,24 @@ def test_an_engine_of_ones_own_is_used_and_nothing_else_is_opened(
     assert classifier.predict("late").label in LABELS["single-label"]
 
 
+@pytest.mark.parametrize("task", LABELS)
+def test_an_engine_that_wants_no_batches_gets_all_texts_in_one_as_they_come(tmp_path: Path, task: str) -> None:
+    class Packed(FakeEngine):
+        num_lanes = None  # type: ignore[assignment]
+
+        def run(self, batches: Any) -> Any:
+            seen.append([batch.lengths.tolist() for batch in batches])
+            return super().run(batches)
+
+    seen: list[Any] = []
+    folder = tiny_bundle(tmp_path / "b", task=task)
+    engine = Packed(num_labels=len(LABELS[task]), per_token=task == "token")
+    texts = ["late", "my parcel never came", "it", "the parcel came late"]
+    answers = runtime.load(folder, engine=engine, max_batch_tokens=8).predict(texts)
+    assert seen == [[[3, 6, 3, 6]]]
+    assert answers == runtime.load(folder, engine=engine_for(task)).predict(texts)
+
+
 @pytest.mark.parametrize(
     "option", [{"variant": "fp32"}, {"variant": "nonsense"}, {"threads": 2}, {"instruction_set": "avx2"}]
 )

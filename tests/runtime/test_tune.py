@@ -381,6 +381,13 @@ def test_only_knobs_that_an_engine_has_are_turned(engine: str) -> None:
     assert (False in turned) == ENGINES[engine].spins
 
 
+def test_an_engine_that_wants_no_batches_has_no_budget_to_turn() -> None:
+    for num_lanes, turned in ((1, 2), (None, 0)):
+        best = Entrant(choice=_default(), facts=Facts(num_lanes, True, 0.0))
+        others = neighbours(best, goal="throughput", usable=1)
+        assert sum(choice.max_batch_tokens != _default().max_batch_tokens for choice in others) == turned
+
+
 def test_the_second_of_the_comparison_may_win_after_its_climb(bench: Bench) -> None:
     def machine_speed(choice: Choice) -> float:
         return 400.0 if (choice.variant, choice.max_batch_tokens) == ("int8", 1024) else speed(choice)
