@@ -13,6 +13,7 @@ from bench import (
     cold_start,
     export_time,
     gpu,
+    grid,
     latency,
     make_model,
     plot,
@@ -291,6 +292,21 @@ def test_a_made_model_is_not_written_over(model: dict[str, Path], monkeypatch: p
     monkeypatch.setattr("sys.argv", ["make_model", f"--tokenizer={model['run']}", f"--output={model['run']}"])
     with pytest.raises(SystemExit, match=r"is there\. Choose another --output"):
         make_model.main()
+
+
+def test_grid_times_lone_texts_and_many(run_program: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "REFERENCE", "portabert int8")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    table, document = run_program(grid, "run", "bundle", "texts", flags=("--repeats=2", "--no-peak"))
+    assert document["environment"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    cases = document["peers"]["portabert fp32"]["cases"]
+    assert list(cases) == ["1×16", "1×128", "32×32", "32×128", "mixed"]
+    assert all(one["ratio"] == pytest.approx(1) for one in document["peers"]["portabert int8"]["cases"].values())
+    assert 6 < document["mflops"]["32×32"] / document["mflops"]["1×16"] < 100
+    for one in cases.values():
+        assert one["median_ms"] > 0
+        assert len(one["ratios"]) == 2
+    assert table.splitlines()[1].startswith("portabert fp32")
 
 
 def test_tokenizing_compares_and_times(
