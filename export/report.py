@@ -112,7 +112,7 @@ class Report:
                 "agreement",
                 "expected",
                 "largest Δ",
-                "in fp32",
+                "not int8",
                 "size MB",
                 "one text ms",
                 "texts/s",
