@@ -20,19 +20,21 @@ using namespace portabert;
 constexpr int kChunkTokens = 384;  // that one thread computes at a time: fewer read weights more often, more do not stay in its caches
 constexpr int kMaxThreads = 1024;
 
-// Cuts texts into chunks of some `most` tokens, or of one longer text.
-std::vector<Texts> cut(const Texts& texts, int most) {
+// Cuts texts into chunks of like many tokens, at most `count` of them.
+std::vector<Texts> cut(const Texts& texts, int count) {
+  const std::int32_t* starts = texts.cu_seqlens;
   std::vector<Texts> chunks;
   Texts chunk = texts;
-  for (int text = texts.begin; text < texts.end; ++text) {
-    chunk.end = text + 1;
-    const bool full = text + 1 == texts.end || texts.cu_seqlens[text + 2] - texts.cu_seqlens[chunk.begin] > most;
-    if (!full) continue;
+  for (int i = 1; chunk.begin < texts.end; ++i, chunk.begin = chunk.end) {
+    const std::int64_t target = std::int64_t{texts.tokens()} * i / count;
+    chunk.end = chunk.begin + 1;
+    while (chunk.end < texts.end && std::int64_t{starts[chunk.end]} + starts[chunk.end + 1] <= 2 * target) ++chunk.end;
     chunks.push_back(chunk);
-    chunk.begin = text + 1;
   }
   return chunks;
 }
+
+int num_chunks(const Texts& texts, int tokens) { return (texts.tokens() + tokens - 1) / tokens; }
 
 int longest(const Texts& texts) {
   int found = 0;
@@ -85,7 +87,7 @@ float* portabert_model::logits_of(const Texts& texts, float* logits) const {
 }
 
 void portabert_model::run_together(const Texts& texts, float* logits) {
-  for (const Texts& chunk : cut(texts, kChunkTokens * team.size())) {
+  for (const Texts& chunk : cut(texts, num_chunks(texts, kChunkTokens * team.size()))) {
     spaces[0].reserve(model, chunk.tokens(), longest(chunk), team.size());
     Barrier barrier(team.size());
     team.run([&](int index) { encode(model, kernels, chunk, spaces[0], {index, team.size(), &barrier}, logits_of(chunk, logits)); });
@@ -93,9 +95,8 @@ void portabert_model::run_together(const Texts& texts, float* logits) {
 }
 
 void portabert_model::run_apart(const Texts& texts, float* logits) {
-  // Few texts are spread over all threads, and many end at about the same time on all of them.
-  const int share = (texts.tokens() + team.size() - 1) / team.size();
-  const std::vector<Texts> chunks = cut(texts, std::min(kChunkTokens, share));
+  // As many chunks for each thread: three on two threads would take as long as four.
+  const std::vector<Texts> chunks = cut(texts, padded(num_chunks(texts, kChunkTokens), team.size()));
   int most_tokens = 0;
   for (const Texts& chunk : chunks) most_tokens = std::max(most_tokens, chunk.tokens());
   for (Workspace& space : spaces) space.reserve(model, most_tokens, longest(texts), 1);
