@@ -141,7 +141,7 @@ def _anything(lines: list[str], generator: random.Random) -> str:
 def _character(generator: random.Random) -> str:
     if generator.random() < 0.3:
         return generator.choice(RARE)
-    return generator.choice(ASSIGNED[: generator.choice((0x80, 0x250, 0x2000, len(ASSIGNED)))])
+    return ASSIGNED[generator.randrange(min(generator.choice((0x80, 0x250, 0x2000, len(ASSIGNED))), len(ASSIGNED)))]
 
 
 def _open(config: TokenizingConfig, *, pair: bool) -> tuple[LearningWordPiece, Any]:
