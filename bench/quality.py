@@ -227,7 +227,7 @@ RECIPES: dict[str, Recipe] = {
 def _print_table(results: list[dict[str, Any]]) -> None:
     forms = ("pytorch", *FORMS)
     changes = "".join(f"{form + ' changed':>21}" for form in FORMS) + "".join(
-        f"{form + ' not int8':>21}" for form in INT8
+        f"{form + ' in fp32':>21}" for form in INT8
     )
     print(f"{'data':12}{'seeds':>6}  {'metric':14}" + "".join(f"{form:>16}" for form in forms) + changes)
     for name in RECIPES:

@@ -39,7 +39,7 @@ class ExportConfig:
     max_metric_drop: float = 0.002
     """int8, fp16, bf16: how much the task's metric may fall on the evaluation rows. Refused is a fall that is larger beyond chance (95 %)."""
     restore: bool = True
-    """int8 over these limits: keep as few weights as it takes, the most sensitive first, in fp32 (native-int8: in bf16). --no-restore: refuse instead."""
+    """int8 over these limits: keep as few weights as it takes, the most sensitive first, in fp32. --no-restore: refuse instead."""
 
     task: TaskName | None = None
     """For a checkpoint of another program: what its rows are labelled with."""

@@ -49,11 +49,11 @@ def fit_int8(
     *,
     say: Callable[[str], None],
 ) -> Restored:
-    """Write an int8 variant so that it passes, with weights kept from int8 where it must; the last trial says whether it did.
+    """Write an int8 variant so that it passes, with weights in fp32 where it must; the last trial says whether it did.
 
     Args:
         name: the variant.
-        write: writes it with these weights kept from int8.
+        write: writes it with these weights in fp32.
         open_it: opens what was written.
         rows: the evaluation rows.
         config: the limits.

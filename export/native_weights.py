@@ -1,9 +1,9 @@
 """An encoder as portabert-native reads it: products packed for dot products of four or two, tables and vectors padded to whole registers (native/cpp/kernels.h draws them).
 
-int8   the arithmetic of row_wise.py, with its scales and zero points; weights that int8 would spoil are in bf16
+int8   the arithmetic of row_wise.py, with its scales and zero points
 bf16   weights and what they are multiplied by are rounded to bf16
 
-Norms and the head compute in fp32. docs/native.md names the tensors.
+What attention and norms compute is fp32 in both. docs/native.md names the tensors.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from .encoder_weights import EncoderWeights, Norm
 from .graph import Floats
 from .row_wise import BOUNDED, INT8, SYMMETRIC, TINY, Scheme, round_to_nearest
 
-BF16 = "bf16"
+BF16 = "_bf16"  # ends the names of weights in bf16
 LANES, DEPTH = 16, 64  # columns and bytes that widths and depths are padded to
 ACTIVATIONS = {
     None: 0,
@@ -39,10 +39,12 @@ class Form(NamedTuple):
     """How weights are stored.
 
     Attributes:
+        precision: its number in portabert.h.
         table: (name, table (V, E), scheme) → its tensors.
         product: (name, weight (K, N), scheme) → its tensors, but the bias.
     """
 
+    precision: int
     table: Callable[[str, Floats, Scheme], Named]
     product: Callable[[str, Floats, Scheme], Named]
 
@@ -61,7 +63,7 @@ def write_native(
     Args:
         file: where it goes.
         weights: of the encoder.
-        scheme: which weights shall not be int8, and how the others were rounded.
+        scheme: which weights stay exact, and how the others were rounded.
         inputs: names of the model's inputs.
         max_length: the longest text it will be given.
         form: one of FORMS.
@@ -70,7 +72,8 @@ def write_native(
         The bytes of each weight and table in int8, by name.
     """
     tensors = dict(_tensors(weights, FORMS[form], scheme, inputs, max_length))
-    native_file.write(file, shape=_shape(weights, inputs, max_length), tensors=tensors)
+    shape = {**_shape(weights, inputs, max_length), "precision": FORMS[form].precision}
+    native_file.write(file, shape=shape, tensors=tensors)
     return {name.removesuffix(INT8): tensor.nbytes for name, tensor in tensors.items() if name.endswith(INT8)}
 
 
@@ -106,11 +109,17 @@ def _shape(weights: EncoderWeights, inputs: tuple[str, ...], max_length: int) ->
 
 def _tensors(weights: EncoderWeights, form: Form, scheme: Scheme, inputs: tuple[str, ...], max_length: int) -> Named:
     for name, table in (("words", weights.words), ("positions", weights.position_table(inputs))):
-        yield from (FORMS[BF16] if name in scheme.exact else form).table(name, table, scheme)
+        if name in scheme.exact:
+            yield name, _padded(table)
+        else:
+            yield from form.table(name, table, scheme)
     yield from _norm("embedding_norm", weights.embedding_norm)
     for name, linear in encoder_products(weights):
         yield f"{name}_bias", _padded(linear.bias)
-        yield from (FORMS[BF16] if name in scheme.exact else form).product(name, linear.weight, scheme)
+        if name in scheme.exact:
+            yield name, _panels(linear.weight)
+        else:
+            yield from form.product(name, linear.weight, scheme)
     for number, layer in enumerate(weights.layers):
         yield from _norm(f"layer_{number}_attention_norm", layer.attention_norm)
         yield from _norm(f"layer_{number}_norm", layer.norm)
@@ -146,14 +155,14 @@ def _int8_product(name: str, weight: Floats, scheme: Scheme) -> Named:
 
 
 def _bf16_table(name: str, table: Floats, scheme: Scheme) -> Named:
-    yield f"{name}_bf16", _to_bf16(_padded(table))
+    yield name + BF16, _to_bf16(_padded(table))
 
 
 def _bf16_product(name: str, weight: Floats, scheme: Scheme) -> Named:
-    yield f"{name}_bf16", _packed(_to_bf16(weight), 2)
+    yield name + BF16, _packed(_to_bf16(weight), 2)
 
 
-FORMS = {"int8": Form(_int8_table, _int8_product), BF16: Form(_bf16_table, _bf16_product)}
+FORMS = {"int8": Form(0, _int8_table, _int8_product), "bf16": Form(1, _bf16_table, _bf16_product)}
 
 
 def _to_bf16(values: Floats) -> npt.NDArray[np.uint16]:

@@ -112,7 +112,7 @@ class Report:
                 "agreement",
                 "expected",
                 "largest Δ",
-                "not int8",
+                "in fp32",
                 "size MB",
                 "one text ms",
                 "texts/s",

@@ -1,9 +1,9 @@
-"""Which weights of a model must not be int8, when that changes too much: the fewest that make it fit, the dearest first. They stay in fp32; native-int8 has them in bf16.
+"""Which weights of a model have to stay in fp32, when int8 changes too much: the fewest that make it fit, the dearest first.
 
 1  all in int8: does it fit? Mostly it does, and that is all
 2  each weight alone in int8, all others exact: its error in the logits
 3  weights in the order of error² a byte; errors of different weights add up as squares, being independent
-4  the shortest beginning of that list which fits once it is kept from int8, found by halving; every step is measured on all rows
+4  the shortest beginning of that list which fits once it is fp32, found by halving; every step is measured on all rows
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ class Trial(NamedTuple):
     """One form that was tried.
 
     Attributes:
-        exact: the weights kept from int8.
+        exact: the weights in fp32.
         figures: how it answers the evaluation rows.
         problems: what is over the limits; none where it fits.
     """
@@ -70,10 +70,10 @@ def restore(
     *,
     say: Callable[[str], None],
 ) -> Restored:
-    """Write a variant with as few weights kept from int8 as the limits allow.
+    """Write a variant with as few weights in fp32 as the limits allow.
 
     Args:
-        write: writes the variant with these weights kept from int8; gives its int8 weights with their sizes in bytes.
+        write: writes the variant with these weights in fp32; gives its int8 weights with their sizes in bytes.
         judge: measures what was written last: its figures, and what is over the limits.
         error: gives the root mean square error of its logits, perhaps on fewer rows.
         say: where lines for people go.

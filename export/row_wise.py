@@ -59,7 +59,7 @@ class Scheme(NamedTuple):
     """Which weights are int8, and how they are rounded.
 
     Attributes:
-        exact: names of the weights and tables that stay in fp32 (in native-int8: in bf16).
+        exact: names of the weights and tables that stay in fp32.
         stored: weights that were rounded with care; all others are rounded to nearest.
     """
 

@@ -4,7 +4,7 @@
     otherwise   the graph is traced (trace.py) and cleaned up (passes.py): fp32; int8 is rewritten from it (quantize.py)
 
 int8-channel is always onnxruntime's own quantisation of fp32, fp16 a conversion of it (half.py); bf16 is the fp32 file, computed in bf16 by engines that can.
-native-int8 has int8's weights, and in bf16 those that int8 would spoil, native-bf16 the exact ones in bf16, both packed for portabert-native (native_weights.py).
+native-int8 has int8's weights, native-bf16 the exact ones in bf16, both packed for portabert-native (native_weights.py).
 """
 
 from collections.abc import Callable
@@ -144,7 +144,7 @@ class Quantizer(NamedTuple):
         }
 
     def write(self, variant: str, target: Path, exact: frozenset[str]) -> dict[str, int]:
-        """Write a variant with these weights in fp32 (native-int8: in bf16); give the names and bytes of those in int8."""
+        """Write a variant with these weights in fp32; give the names and bytes of those in int8."""
         scheme = Scheme(exact, {} if variant == "int8-channel" else self.stored)
         if variant in NATIVE and self.weights is not None:
             return write_native(target, self.weights, scheme=scheme, inputs=self.inputs, max_length=self.max_length)

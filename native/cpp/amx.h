@@ -143,7 +143,7 @@ class TiledProduct {
 
 template <class Lanes, class Tiles>
 void multiply_amx(const ProductArgs& args) {
-  if (args.product->floats) return multiply<Lanes>(args);
+  if (args.product->exact) return multiply<Lanes>(args);
   Tiles::begin();
   with_ending(args, [&](auto ending) {
     if (args.product->int8)

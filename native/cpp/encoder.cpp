@@ -29,7 +29,7 @@ int stride_of(int width) {
 int widest(const Model& model) { return std::max({model.shape.hidden, model.shape.embedding, model.inner()}); }
 
 // Bytes between two rows that products read.
-int byte_stride_of(const Model& model, int width) { return model.has_bf16 ? 2 * stride_of<std::uint16_t>(width) : stride_of<std::uint8_t>(width); }
+int byte_stride_of(const portabert_shape& shape, int width) { return shape.precision ? 2 * stride_of<std::uint16_t>(width) : stride_of<std::uint8_t>(width); }
 
 // One pass over texts: what every step needs.
 class Pass {
@@ -43,24 +43,22 @@ class Pass {
         crew_(crew),
         inner_(model.inner()),
         stride_(stride_of<float>(widest(model))),
-        byte_stride_(byte_stride_of(model, widest(model))) {}
+        byte_stride_(byte_stride_of(shape_, widest(model))) {}
 
   void run(float* logits) {
     embed();
     const float* factors = model_.projection.width ? nullptr : model_.embedding_norm.residual;
-    for (std::size_t i = 0; i < model_.layers.size(); ++i) {
-      const Layer& layer = model_.layers[i];
-      const bool last = i + 1 == model_.layers.size();
-      const Product& next = last ? model_.head[0].product : model_.layers[i + 1].first();
+    for (const Layer& layer : model_.layers) {
       attend(layer);
       const int rows = layer.first_only ? texts_.count() : texts_.tokens(), step = block_rows(rows, kernels_.tile_rows);
-      for (int begin = 0; begin < rows; begin += step) feed(layer, factors, begin, std::min(begin + step, rows), next);
+      for (int begin = 0; begin < rows; begin += step) feed(layer, factors, begin, std::min(begin + step, rows));
       factors = layer.norm.residual;
     }
     read(logits);
   }
 
  private:
+  bool bf16() const { return shape_.precision; }
   float* x(int row) const { return space_.x.get() + std::int64_t{row} * stride_; }
   std::uint8_t* bytes(int row) const { return space_.bytes.get() + std::int64_t{row} * byte_stride_; }
   float* context(int row) const { return space_.context.get() + std::int64_t{row} * stride_; }
@@ -69,9 +67,9 @@ class Pass {
     return {floats, stride_, bytes(row), byte_stride_, space_.scales.get() + row, kSymmetric.zero_point};
   }
 
-  // Where rows from `row` on go that a product reads.
-  Reduced reduced(int row, const Product& reader) const {
-    return {bytes(row), byte_stride_, space_.scales.get() + row, kSymmetric, reader.bf16 != nullptr};
+  // Where rows from `row` on go that products read.
+  Reduced reduced(int row) const {
+    return {bytes(row), byte_stride_, space_.scales.get() + row, kSymmetric, bf16()};
   }
 
   // Where a product goes, what it is added to, and what is done to it at last.
@@ -94,7 +92,6 @@ class Pass {
   void embed() const {
     const Norm& norm = model_.embedding_norm;
     const bool projected = model_.projection.width;
-    const Product &first = model_.layers[0].first(), &reader = projected ? model_.projection : first;
     float* embedded = projected ? space_.embedded.get() : x(0);
     crew_.share(texts_.count(), [&](int begin, int end) {
       for (int text = begin; text < end; ++text) {
@@ -109,20 +106,20 @@ class Pass {
           kernels_.embed(model_.words.row(id), model_.positions.row(position), shape_.embedding, embedded + std::int64_t{start + i} * stride_);
         }
         kernels_.norm({embedded + std::int64_t{start} * stride_, stride_, texts_.length(text), shape_.embedding, norm.weight, norm.bias, norm.epsilon,
-                       reduced(start, reader)});
+                       reduced(start)});
       }
     });
     crew_.meet();
     if (!projected) return;
     const int tokens = texts_.tokens();
     multiply(model_.projection, rows(embedded, 0), tokens, {.floats = x(0), .stride = stride_});
-    reduce(x(0), shape_.hidden, tokens, first);
+    reduce(x(0), shape_.hidden, tokens);
   }
 
-  // Turns rows into what a product reads.
-  void reduce(const float* floats, int width, int num_rows, const Product& reader) const {
+  // Turns rows into what products read.
+  void reduce(const float* floats, int width, int num_rows) const {
     crew_.share(num_rows, [&](int begin, int end) {
-      kernels_.reduce({floats + std::int64_t{begin} * stride_, stride_, end - begin, width, reduced(begin, reader)});
+      kernels_.reduce({floats + std::int64_t{begin} * stride_, stride_, end - begin, width, reduced(begin)});
     });
     crew_.meet();
   }
@@ -136,7 +133,6 @@ class Pass {
       stride = stride_of<std::uint16_t>(2 * inner_), query_stride = stride_of<std::uint16_t>(inner_), query = space_.query.get(), key = 0;
       multiply(layer.key_value, rows(x(0), 0), tokens, {.bf16 = key_value, .stride = stride});
       keep_first();
-      if (!layer.query.bf16 != !layer.key_value.bf16) reduce(x(0), shape_.hidden, texts_.count(), layer.query);
       multiply(layer.query, rows(x(0), 0), texts_.count(), {.bf16 = query, .stride = query_stride});
     } else {
       multiply(layer.query_key_value, rows(x(0), 0), tokens, {.bf16 = key_value, .stride = stride});
@@ -154,7 +150,7 @@ class Pass {
       }
     });
     crew_.meet();
-    reduce(context(0), inner_, layer.first_only ? texts_.count() : tokens, layer.output);
+    reduce(context(0), inner_, layer.first_only ? texts_.count() : tokens);
   }
 
   // Moves the row of each text's first token to the front.
@@ -169,30 +165,30 @@ class Pass {
     crew_.meet();
   }
 
-  // The rest of a layer, of some rows: output, norm, up, down, norm; `factors` are what x is multiplied by as a residual, `next` is what reads it then.
-  void feed(const Layer& layer, const float* factors, int begin, int end, const Product& next) const {
-    const int num_rows = end - begin, stride = stride_of<float>(shape_.intermediate), byte_stride = byte_stride_of(model_, shape_.intermediate);
+  // The rest of a layer, of some rows: output, norm, up, down, norm; `factors` are what x is multiplied by as a residual.
+  void feed(const Layer& layer, const float* factors, int begin, int end) const {
+    const int num_rows = end - begin, stride = stride_of<float>(shape_.intermediate), byte_stride = byte_stride_of(shape_, shape_.intermediate);
     float* raised = space_.raised.get();
     multiply(layer.output, rows(context(begin), begin), num_rows, {.floats = x(begin), .stride = stride_, .residual = x(begin), .factors = factors});
-    normalize(layer.attention_norm, begin, num_rows, layer.up);
+    normalize(layer.attention_norm, begin, num_rows);
     multiply(layer.up, rows(x(begin), begin), num_rows, {.floats = raised, .stride = stride, .activation = static_cast<Activation>(shape_.activation)});
     const Range range{shape_.zero_point, shape_.floor};
     std::uint8_t* raised_bytes = space_.raised_bytes.get();
     float* raised_scales = space_.raised_scales.get();
     crew_.share(num_rows, [&](int first, int last) {
       kernels_.reduce({raised + std::int64_t{first} * stride, stride, last - first, shape_.intermediate,
-                       {raised_bytes + std::int64_t{first} * byte_stride, byte_stride, raised_scales + first, range, layer.down.bf16 != nullptr}});
+                       {raised_bytes + std::int64_t{first} * byte_stride, byte_stride, raised_scales + first, range, bf16()}});
     });
     crew_.meet();
     multiply(layer.down, {raised, stride, raised_bytes, byte_stride, raised_scales, range.zero_point}, num_rows,
              {.floats = x(begin), .stride = stride_, .residual = x(begin), .factors = layer.attention_norm.residual});
-    normalize(layer.norm, begin, num_rows, next);
+    normalize(layer.norm, begin, num_rows);
   }
 
-  void normalize(const Norm& norm, int begin, int num_rows, const Product& reader) const {
+  void normalize(const Norm& norm, int begin, int num_rows) const {
     crew_.share(num_rows, [&](int first, int last) {
       const int row = begin + first;
-      kernels_.norm({x(row), stride_, last - first, shape_.hidden, norm.weight, norm.bias, norm.epsilon, reduced(row, reader)});
+      kernels_.norm({x(row), stride_, last - first, shape_.hidden, norm.weight, norm.bias, norm.epsilon, reduced(row)});
     });
     crew_.meet();
   }
@@ -245,13 +241,13 @@ void Workspace::reserve(const Model& model, int num_tokens, int longest, int cre
   const std::int64_t block = std::min(num_tokens, kRowBlock + kSpareRows), raised_width = stride_of<float>(shape.intermediate);
   x.reserve(tokens * stride);
   if (model.projection.width) embedded.reserve(tokens * stride);
-  bytes.reserve((tokens + kSpareRows) * byte_stride_of(model, widest(model)));
+  bytes.reserve((tokens + kSpareRows) * byte_stride_of(shape, widest(model)));
   scales.reserve(tokens);
   context.reserve(tokens * stride);
   query.reserve((tokens + kSpareRows) * stride_of<std::uint16_t>(model.inner()) + kSummed);
   key_value.reserve((tokens + kSpareRows) * stride_of<std::uint16_t>(3 * model.inner()) + kSummed);
   raised.reserve(block * raised_width);
-  raised_bytes.reserve((block + kSpareRows) * byte_stride_of(model, shape.intermediate));
+  raised_bytes.reserve((block + kSpareRows) * byte_stride_of(shape, shape.intermediate));
   raised_scales.reserve(block);
   std::int64_t head_width = 0;
   for (const Step& step : model.head) head_width = std::max<std::int64_t>(head_width, padded(step.product.width, kLanes));

@@ -20,13 +20,13 @@ constexpr int padded(int size, int multiple) { return (size + multiple - 1) / mu
 
 enum class Activation : std::int32_t { none = 0, gelu = 1, gelu_tanh = 2, relu = 3, tanh = 4 };
 
-// A weight (depth, width): int8, or bf16 where int8 will not do; the head's, which few rows pass, are floats. Columns lie in panels of 16, and the bytes of a panel are in the order in which dot products of four read them, or of two:
+// A weight (depth, width), in one of three forms. Columns lie in panels of 16, and the bytes of a panel are in the order in which dot products of four read them, or of two:
 //
 //     int8    [width / 16][depth / 4][16][4]     panel, step, column, 4 numbers along the depth     64 bytes a step: a register, four of NEON's, a row of an AMX tile
 //     bf16    [width / 16][depth / 2][16][2]     the same with 2 numbers; the upper halves of floats
-//     floats  [width / 16][depth][16]
+//     exact   [width / 16][depth][16]            float
 //
-// Width is padded to 16 and depth to 64 (of floats: not at all), with zeros.
+// Width is padded to 16 and depth to 64 (exact: not at all), with zeros.
 struct Product {
   int depth = 0;
   int width = 0;
@@ -34,7 +34,7 @@ struct Product {
   const float* scale = nullptr;       // (width,) of each column
   const std::int32_t* sum = nullptr;  // (width,) of each column's int8 numbers
   const std::uint16_t* bf16 = nullptr;
-  const float* floats = nullptr;
+  const float* exact = nullptr;
   const float* bias = nullptr;  // (width,)
 
   int panels() const { return padded(width, kLanes) / kLanes; }
@@ -117,11 +117,12 @@ constexpr std::int64_t attend_scratch(int num_keys, int head_size) {
   return (std::int64_t{2} * padded(head_size, kSummed) + 2 * kLanes) * padded(num_keys, kSummed) + kLanes * padded(head_size, kSummed);
 }
 
-// A row of an embedding table: int8 with a scale, or bf16.
+// A row of an embedding table: int8 with a scale, bf16, or floats.
 struct TableRow {
   const std::int8_t* int8;
   float scale;
   const std::uint16_t* bf16;
+  const float* exact;
 };
 
 struct Kernels {

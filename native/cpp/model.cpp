@@ -6,6 +6,7 @@ namespace {
 
 constexpr int kLargest = 1 << 16;  // of widths; 65,536 · 255 · 127 is still an int32
 constexpr int kMostRows = 1 << 24;
+constexpr int kBf16 = 1;  // portabert_shape's number for it
 
 struct Limit {
   const char* name;
@@ -27,6 +28,7 @@ Model::Model(const portabert_shape& given) : shape(given) {
                              {"head_size", shape.head_size, 1, 1024},
                              {"intermediate", shape.intermediate, 1, kLargest},
                              {"layers", shape.layers, 1, 1024},
+                             {"precision", shape.precision, 0, 1},
                              {"activation", shape.activation, 1, 3},
                              {"zero_point", shape.zero_point, 0, 128},
                              {"relative", shape.relative, 0, 1},
@@ -72,14 +74,15 @@ Model::Model(const portabert_shape& given) : shape(given) {
     if (width < 1 || width > kLargest || activation < 0 || activation > 4)
       throw Refused("the head's widths must be between 1 and 65536, its activations between 0 and 4");
     head[i].activation = static_cast<Activation>(activation);
-    expect_head("head_" + std::to_string(i), head[i].product, depth, width);
+    expect_product("head_" + std::to_string(i), head[i].product, depth, width, true);
     depth = width;
   }
 }
 
 void Model::expect_table(const std::string& name, Table& table, std::int64_t rows, int width) {
   table.stride = padded(width, kLanes);
-  expect(name + "_bf16", &table.bf16, rows * table.stride, true);
+  expect(name, &table.exact, rows * table.stride, true);
+  if (shape.precision == kBf16) return expect(name + "_bf16", &table.bf16, rows * table.stride, true);
   expect(name + "_int8", &table.int8, rows * table.stride, true);
   expect(name + "_scale", &table.scale, rows, true);
 }
@@ -91,19 +94,14 @@ void Model::expect_norm(const std::string& name, Norm& norm, int width) {
   expect(name + "_residual", &norm.residual, count, true);
 }
 
-void Model::expect_head(const std::string& name, Product& product, int depth, int width) {
-  product.depth = depth;
-  product.width = width;
-  expect(name + "_bias", &product.bias, padded(width, kLanes));
-  expect(name, &product.floats, std::int64_t{padded(width, kLanes)} * depth);
-}
-
-void Model::expect_product(const std::string& name, Product& product, int depth, int width) {
+void Model::expect_product(const std::string& name, Product& product, int depth, int width, bool only_exact) {
   const std::int64_t count = padded(width, kLanes);
   product.depth = depth;
   product.width = width;
   expect(name + "_bias", &product.bias, count);
-  expect(name + "_bf16", &product.bf16, count * padded(depth, kDepth), true);
+  expect(name, &product.exact, count * depth, !only_exact);
+  if (only_exact) return;
+  if (shape.precision == kBf16) return expect(name + "_bf16", &product.bf16, count * padded(depth, kDepth), true);
   expect(name + "_int8", &product.int8, count * padded(depth, kDepth), true);
   expect(name + "_scale", &product.scale, count, true);
   expect(name + "_sum", &product.sum, count, true);
@@ -125,15 +123,15 @@ void Model::finish() {
   const auto miss = [&](const std::string& name) { missing.append(missing.empty() ? "" : ", ").append(name); };
   for (const auto& [name, slot] : slots_) {
     if (!slot.optional && !*slot.address) miss(name);
-    // A weight has two forms: `name_bf16`, and `name_int8` with all that belongs to it.
-    constexpr std::string_view ending = "_int8";
+    // A weight has two forms: `name`, and `name_int8` with all that belongs to it, or `name_bf16`.
+    const std::string_view ending = shape.precision == kBf16 ? "_bf16" : "_int8";
     if (!name.ends_with(ending)) continue;
     const std::string plain = name.substr(0, name.size() - ending.size());
-    const bool bf16 = *slots_.at(plain + "_bf16").address, int8 = *slot.address;
-    if (bf16 && int8) throw Refused("'", plain, "' has two forms, and one is wanted");
-    if (!bf16 && !int8) miss(name);
+    const bool exact = *slots_.at(plain).address, reduced = *slot.address;
+    if (exact && reduced) throw Refused("'", plain, "' has two forms, and one is wanted");
+    if (!exact && !reduced) miss(plain);
     for (const char* part : {"_scale", "_sum"})
-      if (const auto belongs = slots_.find(plain + part); int8 && belongs != slots_.end() && !*belongs->second.address)
+      if (const auto belongs = slots_.find(plain + part); reduced && belongs != slots_.end() && !*belongs->second.address)
         miss(plain + part);
   }
   if (!missing.empty()) throw Refused("these tensors are missing: ", missing);
@@ -142,10 +140,6 @@ void Model::finish() {
     layers[i].attention_norm.epsilon = epsilons_[1 + 2 * i];
     layers[i].norm.epsilon = epsilons_[2 + 2 * i];
   }
-  has_bf16 = projection.bf16;
-  for (const Layer& layer : layers)
-    for (const Product* product : {&layer.query_key_value, &layer.key_value, &layer.query, &layer.output, &layer.up, &layer.down})
-      has_bf16 = has_bf16 || product->bf16;
   ready = true;
 }
 

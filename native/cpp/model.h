@@ -14,16 +14,18 @@
 
 namespace portabert {
 
-// An embedding table (rows, width padded to 16): int8 with a scale a row, or bf16.
+// An embedding table (rows, width padded to 16): int8 with a scale a row, bf16, or floats.
 struct Table {
   int stride = 0;
   const std::int8_t* int8 = nullptr;
   const float* scale = nullptr;
   const std::uint16_t* bf16 = nullptr;
+  const float* exact = nullptr;
 
   TableRow row(std::int64_t index) const {
-    if (bf16) return {nullptr, 0.0f, bf16 + index * stride};
-    return {int8 + index * stride, scale[index], nullptr};
+    if (exact) return {nullptr, 0.0f, nullptr, exact + index * stride};
+    if (bf16) return {nullptr, 0.0f, bf16 + index * stride, nullptr};
+    return {int8 + index * stride, scale[index], nullptr, nullptr};
   }
 };
 
@@ -40,8 +42,6 @@ struct Layer {
   Product output, up, down;
   Norm attention_norm, norm;
   bool first_only = false;
-
-  const Product& first() const { return first_only ? key_value : query_key_value; }  // reads the layer's input
 };
 
 struct Step {
@@ -79,7 +79,6 @@ class Model {
   int relative_stride = 0;
   std::vector<Layer> layers;
   std::vector<Step> head;
-  bool has_bf16 = false;  // whether a product reads rows of bf16
   bool ready = false;
 
  private:
@@ -90,8 +89,7 @@ class Model {
   }
   void expect_table(const std::string& name, Table& table, std::int64_t rows, int width);
   void expect_norm(const std::string& name, Norm& norm, int width);
-  void expect_product(const std::string& name, Product& product, int depth, int width);
-  void expect_head(const std::string& name, Product& product, int depth, int width);
+  void expect_product(const std::string& name, Product& product, int depth, int width, bool only_exact = false);
 
   std::map<std::string, Slot, std::less<>> slots_;
   const float* epsilons_ = nullptr;

@@ -35,6 +35,7 @@ typedef struct portabert_shape {
   int32_t head_size;
   int32_t intermediate; /* width between the feed-forward products */
   int32_t layers;
+  int32_t precision;    /* of products: 0 int8, 1 bf16 */
   int32_t activation;   /* of the feed-forward part: 1 GELU, 2 GELU by tanh, 3 ReLU */
   int32_t zero_point;   /* of what comes out of it, quantised */
   float floor;          /* the least scale of that; below 0 where rows are symmetric */
@@ -59,8 +60,8 @@ PORTABERT_API const char* portabert_error(void);
 PORTABERT_API portabert_model* portabert_open(const portabert_shape* shape, const char* instruction_set, int32_t threads);
 PORTABERT_API void portabert_close(portabert_model* model);
 PORTABERT_API int portabert_set(portabert_model* model, const char* name, const void* data, uint64_t bytes);
-/* What tensors there are to set: the name and bytes of number `index`, and whether one can do without it. 0, or −1 where there are no more. A weight has two forms,
-   `name_int8` with `name_scale` and `name_sum`, and `name_bf16`, of which one is set. Names live as long as the model. */
+/* What tensors there are to set: the name and bytes of number `index`, and whether one can do without it. 0, or −1 where there are no more. A weight has two forms, `name`
+   and `name_int8` with `name_scale` and `name_sum` (in a model of bf16 `name_bf16`), of which one is set. Names live as long as the model. */
 PORTABERT_API int portabert_tensor(const portabert_model* model, int32_t index, const char** name, uint64_t* bytes, int32_t* optional);
 PORTABERT_API int portabert_ready(portabert_model* model);
 PORTABERT_API const char* portabert_instruction_set(const portabert_model* model);

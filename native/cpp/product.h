@@ -115,7 +115,7 @@ struct Int8 {
 
 // A form whose sums are floats and begin with the bias, so that nothing is left to do.
 template <class L>
-struct Floats {
+struct Exact {
   using Lanes = L;
   using Sums = typename Lanes::Floats;
   using Stored = float;
@@ -131,7 +131,7 @@ struct Floats {
 
 // The numbers of a pair are multiplied exactly, and added one after the other, the second one first, with one rounding each. VDPBF16PS does so.
 template <class L>
-struct Bf16 : Floats<L> {
+struct Bf16 : Exact<L> {
   using Lanes = L;
   using Sums = typename Lanes::Floats;
   static constexpr int kNumbers = 2;
@@ -195,11 +195,11 @@ void multiply_reduced(const ProductArgs& args, int row, int panel) {
 }
 
 template <class Lanes, int R, int P>
-void multiply_floats(const ProductArgs& args, int row, int panel) {
-  using Form = Floats<Lanes>;
+void multiply_exact(const ProductArgs& args, int row, int panel) {
+  using Form = Exact<Lanes>;
   const Product& product = *args.product;
   const std::int64_t panel_floats = std::int64_t{kLanes} * product.depth, row_floats = args.rows.float_stride;
-  const float* weights = product.floats + panel * panel_floats;
+  const float* weights = product.exact + panel * panel_floats;
   const float* floats = args.rows.floats + row * row_floats;
   typename Lanes::Floats sums[R][P];
   begin_sums<Form>(args, panel, sums);
@@ -226,7 +226,7 @@ void multiply_tile(const ProductArgs& args, int row, int panel) {
   else if (args.product->bf16)
     multiply_reduced<Bf16<Lanes>, R, P>(args, row, panel);
   else
-    multiply_floats<Lanes, R, P>(args, row, panel);
+    multiply_exact<Lanes, R, P>(args, row, panel);
 }
 
 template <class Lanes, int P, int R = 1>

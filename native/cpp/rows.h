@@ -15,6 +15,7 @@ alignas(64) constexpr float kFilled[2 * kLanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
 
 template <class Lanes>
 typename Lanes::Floats look_up(TableRow row, int at) {
+  if (row.exact) return Lanes::load(row.exact + at);
   if (row.bf16) return Lanes::from_bf16(row.bf16 + at);
   return Lanes::multiply(Lanes::from_int8(row.int8 + at), Lanes::broadcast(row.scale));
 }
@@ -43,13 +44,10 @@ void quantize_by(float scale, const float* row, int width, int zero_point, std::
   for (; i < width; i += kLanes) Lanes::store_bytes(bytes + i, scaled(i), zero_point);
 }
 
-// To whole steps of a product, with zeros: a row of int8 that lay here before may be no numbers, which weights of zero do not make nothing.
 template <class Lanes>
 void round_to_bf16(const float* row, int width, std::uint8_t* bytes) {
-  auto* const numbers = reinterpret_cast<std::uint16_t*>(bytes);
-  int i = 0;
-  for (; i < width; i += kLanes) Lanes::store_bf16(numbers + i, Lanes::load(row + i));
-  for (; i < padded(width, kDepth); i += kLanes) Lanes::store_bf16(numbers + i, Lanes::broadcast(0.0f));
+  for (int i = 0; i < width; i += kLanes)
+    Lanes::store_bf16(reinterpret_cast<std::uint16_t*>(bytes) + i, Lanes::load(row + i));
 }
 
 // Reduces row `index`, of which the largest numbers by lane are known (to bf16 without them).

@@ -18,7 +18,7 @@ class Shape(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("vocabulary", "positions", "types", "max_length", "padding_idx")),
         *((name, ctypes.c_int32) for name in ("embedding", "hidden", "heads", "head_size", "intermediate", "layers")),
-        *((name, ctypes.c_int32) for name in ("activation", "zero_point")),
+        *((name, ctypes.c_int32) for name in ("precision", "activation", "zero_point")),
         ("floor", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("relative", "per_token", "steps")),
         ("step_width", ctypes.c_int32 * MAX_STEPS),

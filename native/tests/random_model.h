@@ -30,6 +30,7 @@ struct RandomModel {
     shape.head_size = 64 / heads;
     shape.intermediate = 64 * pick(1, 4);
     shape.layers = pick(1, 3);
+    shape.precision = pick(0, 2) == 0;
     shape.activation = pick(1, 3);
     shape.zero_point = shape.activation == 3 ? 0 : 24;
     shape.floor = shape.activation == 3 ? 1e-20f : 0.0071f;
@@ -41,11 +42,10 @@ struct RandomModel {
 
   int pick(int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); }
 
-  // Sets every weight: all in int8, all in bf16, or some so and some so; the first call draws the tensors, later ones take them again.
+  // Sets a random form of every weight; the first call draws the tensors, later ones take them again.
   bool fill(portabert_model* model) {
     const bool draw = tensors.empty();
-    const int kind = draw ? pick(0, 2) : 0;
-    std::map<std::string, bool> in_bf16;
+    const bool exact = draw && pick(0, 1);
     const char* name;
     std::uint64_t bytes;
     std::int32_t optional;
@@ -54,10 +54,9 @@ struct RandomModel {
     for (const auto& [wanted_name, wanted_bytes] : wanted) {
       const std::string_view view = wanted_name;
       const std::string plain = wanted_name.substr(0, wanted_name.rfind('_'));
-      if (view.ends_with("_bf16")) in_bf16[plain] = kind == 1 || (kind == 2 && pick(0, 1));
-      const auto form = in_bf16.find(plain);  // _bf16 comes before _int8, _scale and _sum
-      const bool is_form = view.ends_with("_bf16") || view.ends_with("_int8") || view.ends_with("_scale") || view.ends_with("_sum");
-      if (form != in_bf16.end() && is_form && form->second != view.ends_with("_bf16")) continue;
+      const bool of_reduced = view.ends_with("_bf16") || view.ends_with("_int8") || (wanted.count(plain + "_int8") && (view.ends_with("_scale") || view.ends_with("_sum")));
+      const bool has_reduced = wanted.count(wanted_name + "_int8") || wanted.count(wanted_name + "_bf16");
+      if ((of_reduced && exact) || (has_reduced && !exact)) continue;
       std::normal_distribution<float> normal;
       std::vector<char>& tensor = tensors[wanted_name];
       tensor.resize(wanted_bytes);

@@ -13,7 +13,7 @@ def open_empty() -> Any:
     widths = {"embedding": 16, "hidden": 16, "heads": 1, "head_size": 16, "intermediate": 16, "layers": 1}
     head = {"steps": 1, "step_width": (2, 0, 0, 0), "step_activation": (0, 0, 0, 0)}
     texts = {"vocabulary": 10, "positions": 8, "types": 1, "max_length": 8, "padding_idx": -1}
-    numbers = {"activation": 1, "zero_point": 24, "floor": 0.007, "relative": 0, "per_token": 0}
+    numbers = {"precision": 0, "activation": 1, "zero_point": 24, "floor": 0.007, "relative": 0, "per_token": 0}
     return native.Model(native.Shape(**widths, **head, **texts, **numbers), threads=1)
 
 

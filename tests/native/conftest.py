@@ -78,9 +78,9 @@ def random_weights(
     )
 
 
-def weight_names(weights: EncoderWeights) -> list[str]:
-    """Name the weights and tables that may be int8."""
-    return ["words", "positions", *(name for name, _ in encoder_products(weights))]
+def all_exact(weights: EncoderWeights) -> Scheme:
+    """Keep every weight in fp32."""
+    return Scheme(frozenset({"words", "positions", *(name for name, _ in encoder_products(weights))}))
 
 
 def write(file: Path, weights: EncoderWeights, *, scheme: Scheme = PLAIN, form: str = "int8") -> Path:

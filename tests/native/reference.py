@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.encoder_products import layer_products, product_names
+from export.encoder_products import layer_products
 from export.encoder_weights import EncoderWeights, Linear, Norm
 from export.row_wise import BOUNDED, TINY, round_to_nearest
 from runtime.encode import Batch
@@ -66,66 +66,43 @@ FUNCTIONS: dict[str | None, Callable[[Array], Array]] = {
 }
 
 
-class _Model(NamedTuple):
-    """A model and how it is rounded."""
-
-    weights: EncoderWeights
-    form_of: Callable[[str], Form]
-    round: Callable[[Any], Array]  # what attention multiplies
-
-    def linear(self, name: str, x: Array, linear: Linear, activation: str | None = None) -> Array:
-        """Multiply rows that came out of an activation."""
-        return self.form_of(name).multiply(x, linear.weight, activation) + linear.bias
-
-
-def logits_of(weights: EncoderWeights, batch: Batch, form_of: Callable[[str], str] | None) -> Array:
-    """Compute (B, C), or (T, C) where the head reads every token.
-
-    Args:
-        weights: of the encoder.
-        batch: texts.
-        form_of: the form of each weight, by name; None to round nothing, in attention neither.
-    """
-    if form_of is None:
-        model = _Model(weights, lambda name: FORMS["exact"], lambda x: x)
-    else:
-        model = _Model(weights, lambda name: FORMS[form_of(name)], to_bf16)
+def logits_of(weights: EncoderWeights, batch: Batch, form: str) -> Array:
+    """Compute (B, C), or (T, C) where the head reads every token."""
     texts = zip(batch.cu_seqlens[:-1], batch.cu_seqlens[1:], strict=True)
-    return np.concatenate([_text(model, batch.input_ids[a:b], batch.token_type_ids[a:b]) for a, b in texts])
+    return np.concatenate(
+        [_text(weights, batch.input_ids[a:b], batch.token_type_ids[a:b], FORMS[form]) for a, b in texts]
+    )
 
 
-def _text(model: _Model, ids: Any, types: Any) -> Array:
-    weights = model.weights
+def _text(weights: EncoderWeights, ids: Any, types: Any, form: Form) -> Array:
     positions = np.arange(len(ids))
     if weights.padding_idx is not None:
         seen = ids != weights.padding_idx
         positions = np.cumsum(seen) * seen + weights.padding_idx
     if weights.types is not None:
         positions = positions + types * len(weights.positions)
-    tables = {"words": weights.words, "positions": weights.position_table(INPUTS)}
-    words, places = (model.form_of(name).table(table) for name, table in tables.items())
-    x, residual = _norm(words[ids] + places[positions], weights.embedding_norm), weights.embedding_norm.residual
+    x = form.table(weights.words)[ids] + form.table(weights.position_table(INPUTS))[positions]
+    x, residual = _norm(x, weights.embedding_norm), weights.embedding_norm.residual
     if weights.projection is not None:
-        x = model.linear("projection", x, weights.projection)
+        x = _linear(x, weights.projection, form)
     for number, layer in enumerate(weights.layers):
-        products, names = layer_products(weights, number), product_names(weights, number)
-        inputs = [model.linear(name, x, linear) for name, linear in products.inputs.items()]
-        parts = np.split(np.concatenate(inputs, axis=1), 3, axis=1)
-        q, k, v = parts if len(inputs) == 1 else (parts[2], parts[0], parts[1])  # a last layer's query comes behind
-        mixed = model.linear(names.output, _attend(model, q, k, v), products.output)
-        x = _norm(mixed + _scaled(x, residual), layer.attention_norm)
-        raised = FUNCTIONS[weights.activation](model.linear(names.up, x, products.up))
-        lowered = model.linear(names.down, raised, products.down, weights.activation)
+        products = layer_products(weights, number)
+        parts = np.concatenate([_linear(x, linear, form) for linear in products.inputs.values()], axis=1)
+        query_first = len(products.inputs) == 1  # a last layer's query is a product of its own, behind key and value
+        q, k, v = np.split(parts, 3, axis=1) if query_first else np.roll(np.split(parts, 3, axis=1), 1, axis=0)
+        mixed = _attend(weights, q, k, v)
+        x = _norm(_linear(mixed, products.output, form) + _scaled(x, residual), layer.attention_norm)
+        raised = FUNCTIONS[weights.activation](_linear(x, products.up, form))
+        lowered = _linear(raised, products.down, form, activation=weights.activation)
         x, residual = _norm(lowered + _scaled(x, layer.attention_norm.residual), layer.norm), layer.norm.residual
     x = x if weights.per_token else x[:1]
     for step in weights.head:
-        x = FUNCTIONS[step.activation](FORMS["exact"].multiply(x, step.linear.weight, None) + step.linear.bias)
+        x = FUNCTIONS[step.activation](_linear(x, step.linear, FORMS["exact"]))
     return x
 
 
-def _attend(model: _Model, query: Array, key: Array, value: Array) -> Array:
-    weights = model.weights
-    heads = zip(*(np.split(model.round(part), weights.num_heads, axis=1) for part in (query, key, value)), strict=True)
+def _attend(weights: EncoderWeights, query: Array, key: Array, value: Array) -> Array:
+    heads = zip(*(np.split(to_bf16(part), weights.num_heads, axis=1) for part in (query, key, value)), strict=True)
     mixed = []
     for head, (q, k, v) in enumerate(heads):
         scores = q @ k.T
@@ -134,8 +111,12 @@ def _attend(model: _Model, query: Array, key: Array, value: Array) -> Array:
             middle = weights.relative_bias.shape[1] // 2
             scores = scores + weights.relative_bias[head, places - places[:, None] + middle]
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        mixed.append(model.round(shares) @ v / shares.sum(axis=1, keepdims=True))
+        mixed.append(to_bf16(shares) @ v / shares.sum(axis=1, keepdims=True))
     return np.concatenate(mixed, axis=1)
+
+
+def _linear(x: Array, linear: Linear, form: Form, *, activation: str | None = None) -> Array:
+    return form.multiply(x, linear.weight, activation) + linear.bias
 
 
 def _norm(x: Array, norm: Norm) -> Array:

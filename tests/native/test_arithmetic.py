@@ -18,7 +18,7 @@ from runtime.batching import pad
 from runtime.encode import Batch
 
 from . import reference
-from .conftest import INPUTS, MAX_LENGTH, native, open_model, random_batch, random_weights, run, weight_names, write
+from .conftest import INPUTS, MAX_LENGTH, all_exact, native, open_model, random_batch, random_weights, run, write
 
 ACCELERATED = [name for name in native.instruction_sets() if name != "scalar"]
 
@@ -59,12 +59,6 @@ def sizes() -> st.SearchStrategy[dict[str, Any]]:
 lengths = st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=9)
 
 
-def draw_scheme(weights: EncoderWeights, share: float, *, seed: int) -> Scheme:
-    """Draw the weights that shall not be int8."""
-    generator = np.random.default_rng(seed)
-    return Scheme(frozenset(name for name in weight_names(weights) if generator.random() < share))
-
-
 def ask_onnx(weights: EncoderWeights, batch: Batch, scheme: Scheme | None) -> Any:
     """Compute a batch by the ONNX graph of the same weights: exact, or row-wise int8."""
     graph = write_graph(weights, inputs=INPUTS, arithmetic=EXACT if scheme is None else row_wise(scheme))
@@ -75,41 +69,26 @@ def ask_onnx(weights: EncoderWeights, batch: Batch, scheme: Scheme | None) -> An
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_reference_is_the_exact_graph_where_it_rounds_nothing(kind: str) -> None:
-    weights, batch = random_weights(**KINDS[kind]), random_batch(1, [1, 7, 16, 17, 33, MAX_LENGTH])
-    expected = ask_onnx(weights, batch, None)
-    np.testing.assert_allclose(reference.logits_of(weights, batch, None), expected, atol=1e-5, rtol=0)
+def test_exact_weights_give_what_the_exact_graph_gives(kind: str, tmp_path: Path) -> None:
+    """Wiring, attention, norms and heads, apart from the rounding of weights. Attention's to bf16 gives some 3e-3, and GELU, within 2e-4 of its own, as much in two layers."""
+    weights = random_weights(**KINDS[kind])
+    model = open_model(write(tmp_path / "f", weights, scheme=all_exact(weights)))
+    batch = random_batch(1, [1, 7, 16, 17, 33, MAX_LENGTH])
+    limit = 4e-3 if weights.activation == "relu" else 8e-3
+    np.testing.assert_allclose(run(model, batch), ask_onnx(weights, batch, None), atol=limit, rtol=0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("form", reference.FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_rounded_but_what_the_documentation_says(kind: str, share: float, tmp_path: Path) -> None:
-    """To a few units of fp32, but where a number that lies between two steps falls on the other side. `share` is that of the weights in bf16."""
+def test_nothing_is_rounded_but_what_the_documentation_says(kind: str, form: str, tmp_path: Path) -> None:
+    """To a few units of fp32, but where a number that lies between two steps falls on the other side. GELU, a polynomial, has the test above."""
     weights = random_weights(**{**KINDS[kind], "activation": "relu", "head": "tanh"})
-    scheme = draw_scheme(weights, share, seed=1)
+    scheme = all_exact(weights) if form == "exact" else PLAIN
+    model = open_model(write(tmp_path / "f", weights, scheme=scheme, form="int8" if form == "exact" else form))
     batch = random_batch(1, [1, 5, 7, 16, 17, 23, 33, MAX_LENGTH])
-    ours = run(open_model(write(tmp_path / "f", weights, scheme=scheme)), batch)
-    expected = reference.logits_of(weights, batch, lambda name: "bf16" if name in scheme.exact else "int8")
-    errors = np.abs(ours - expected)
+    errors = np.abs(run(model, batch) - reference.logits_of(weights, batch, form))
     assert np.median(errors) < 2e-6
-    assert errors.max() < 3e-3
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_gelu_errs_less_than_its_rounding(kind: str, tmp_path: Path) -> None:
-    """It is a polynomial, within 2e-4 of its own; what is left of that in the logits is a fraction of what int8 does to them."""
-    weights, batch = random_weights(**KINDS[kind]), random_batch(2, [5] * 20 + [23, MAX_LENGTH])
-    ours = run(open_model(write(tmp_path / "f", weights)), batch)
-    expected, exact = (reference.logits_of(weights, batch, form_of) for form_of in (lambda name: "int8", None))
-    assert np.abs(ours - expected).mean() < 0.6 * np.abs(expected - exact).mean()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_int8_is_as_close_to_the_exact_graph_as_the_int8_graph(kind: str, tmp_path: Path) -> None:
-    weights, batch = random_weights(**KINDS[kind]), random_batch(2, [5] * 20 + [23, MAX_LENGTH])
-    exact, graph = (ask_onnx(weights, batch, scheme) for scheme in (None, PLAIN))
-    ours = run(open_model(write(tmp_path / "f", weights)), batch)
-    assert np.abs(ours - exact).mean() < 1.25 * np.abs(graph - exact).mean()
+    assert errors.max() < 2e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,16 +104,18 @@ def test_bf16_is_far_closer_to_fp32_than_int8(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("instruction_set", ACCELERATED)
 @settings(max_examples=60, deadline=None)
-@given(sizes=sizes(), lengths=lengths, share=st.sampled_from([0.0, 0.4, 1.0]))
+@given(sizes=sizes(), lengths=lengths, exact=st.sampled_from([0.0, 0.4, 1.0]), form=st.sampled_from(sorted(FORMS)))
 def test_every_instruction_set_gives_the_bits_of_its_reference(
-    instruction_set: str, sizes: dict[str, Any], lengths: list[int], share: float
+    instruction_set: str, sizes: dict[str, Any], lengths: list[int], exact: float, form: str
 ) -> None:
-    """`share` is that of the weights in bf16, whose products AMX adds in an order of its own."""
-    scalar = "amx-emulated" if share and instruction_set.startswith("amx") else "scalar"
+    """`exact` is the share of weights that stay in fp32. AMX adds products of bf16 in an order of its own."""
+    reference = "amx-emulated" if form == "bf16" and instruction_set.startswith("amx") else "scalar"
     weights, batch = random_weights(**sizes), random_batch(sizes["seed"], lengths)
+    names, generator = sorted(all_exact(weights).exact), np.random.default_rng(sizes["seed"])
+    scheme = Scheme(frozenset(name for name in names if generator.random() < exact))
     with TemporaryDirectory() as folder:
-        file = write(Path(folder, "f"), weights, scheme=draw_scheme(weights, share, seed=sizes["seed"]))
-        expected = run(open_model(file, instruction_set=scalar), batch)
+        file = write(Path(folder, "f"), weights, scheme=scheme, form=form)
+        expected = run(open_model(file, instruction_set=reference), batch)
         actual = run(open_model(file, instruction_set=instruction_set), batch)
     np.testing.assert_array_equal(actual, expected)
 
@@ -145,14 +126,14 @@ def test_every_instruction_set_gives_the_bits_of_its_reference(
     lengths=lengths,
     threads=st.integers(1, 3),
     together=st.booleans(),
-    share=st.sampled_from([0.0, 0.4, 1.0]),
+    form=st.sampled_from(sorted(FORMS)),
 )
 def test_a_text_has_the_same_bits_alone_and_in_any_batch(
-    sizes: dict[str, Any], lengths: list[int], threads: int, together: bool, share: float
+    sizes: dict[str, Any], lengths: list[int], threads: int, together: bool, form: str
 ) -> None:
     weights, batch = random_weights(**sizes), random_batch(sizes["seed"], lengths)
     with TemporaryDirectory() as folder:
-        file = write(Path(folder, "f"), weights, scheme=draw_scheme(weights, share, seed=sizes["seed"]))
+        file = write(Path(folder, "f"), weights, form=form)
         logits = run(open_model(file, threads=threads), batch, together=together)
         alone = open_model(file)
         for index in range(len(lengths)):

@@ -102,7 +102,7 @@ def rewrite(file: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]
             "'extra' is no tensor of such a model",
         ),
         (
-            lambda shape, tensors: tensors.update(words_bf16=np.zeros((VOCABULARY, 32), dtype=np.uint16)),
+            lambda shape, tensors: tensors.update(words=np.zeros((VOCABULARY, 32), dtype=np.float32)),
             "'words' has two forms, and one is wanted",
         ),
         (
