@@ -11,13 +11,12 @@ instruction set. Prints a table of times and of how many times as long as the na
 import os
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
 
 from bench.comparison import (
-    TextsConfig,
     cell,
     check_repeats,
     describe_peer,
@@ -30,11 +29,12 @@ from bench.comparison import (
     warn_of_load,
 )
 from bench.driver import Measured, Results, measure, spread
-from bench.flops import flops_of_texts, read_model, token_lengths
+from bench.flops import flops_of_texts, read_model
 from bench.latency import TABLE as ALONE
 from bench.latency import texts_of_length
 from bench.roofline import Peak, best_peaks, measure_peaks
 from bench.throughput import TABLE as TOGETHER
+from bench.throughput import ThroughputConfig
 from runtime.encode import Encoder
 
 REFERENCE = "portabert native int8"
@@ -55,12 +55,8 @@ RIVALS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridConfig:
+class GridConfig(ThroughputConfig):
     """Compare ways to answer texts of fixed shapes with one model. Without --only, with those that are known to be fast."""
-
-    compared: Annotated[TextsConfig, tyro.conf.arg(name="")]
-    peak: bool = True
-    """Measure the peak of the machine's matrix products first, half a minute."""
 
 
 def main() -> None:
@@ -87,8 +83,7 @@ def main() -> None:
     # A call's FLOPs: the average text's of those that come alone, all texts' of those that come together.
     shape = read_model(compared.peers.run)
     flops = {
-        case: flops_of_texts(shape, token_lengths(compared.peers.bundle, chosen)).mean()
-        * (1 if case in lone else len(chosen))
+        case: flops_of_texts(shape, encoder.encode(chosen).batch.lengths).mean() * (1 if case in lone else len(chosen))
         for case, chosen in (lone | many).items()
     }
     results = _merged(alone, together)

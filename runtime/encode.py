@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BundleError, InputError
-from .wordpiece import LEFT, TRUNCATED, LearningWordPiece, OtherTokenizerError, open_wordpiece
+from .wordpiece import LEFT, TRUNCATED, LearningWordPiece, OtherTokenizerError, check_length, open_wordpiece
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Text: TypeAlias = str | tuple[str, str] | Mapping[str, str]  # a mapping is {"text": …} or {"text": …, "text_pair": …}
@@ -145,10 +145,7 @@ class Encoder:
         except Exception as exc:  # tokenizers raises bare Exception
             raise self._unreadable(exc) from exc
         special = tokenizer.num_special_tokens_to_add(self._pair)
-        if self._max_length <= special + self._pair:
-            raise InputError(
-                f"max_length must be more than {special + self._pair} for this tokenizer. Got {self._max_length} instead."
-            )
+        check_length(self._max_length, special=special, pair=self._pair)
         tokenizer.no_padding()
         tokenizer.enable_truncation(self._max_length, strategy="longest_first", direction=self._direction)
         return tokenizer

@@ -123,11 +123,19 @@ def _read(description: Mapping[str, Any], *, max_length: int, pair: bool) -> tup
     if unknown not in vocabulary:
         raise OtherTokenizerError(f"its vocabulary has no {unknown!r}")
     template = _template(processor, pair=pair)
-    special = len(template) - 1 - pair
-    if max_length <= special + pair:
-        raise InputError(f"max_length must be more than {special + pair} for this tokenizer. Got {max_length} instead.")
+    check_length(max_length, special=len(template) - 1 - pair, pair=pair)
     rules = _native().Rules(vocabulary[unknown], model["max_input_chars_per_word"], max_length, 1 + pair, template)
     return vocabulary, rules, [token["content"] for token in added]
+
+
+def check_length(max_length: int, *, special: int, pair: bool) -> None:
+    """Refuse a limit that leaves no room for a token of each text beside the special ones.
+
+    Raises:
+        InputError: it does.
+    """
+    if max_length <= special + pair:
+        raise InputError(f"max_length must be more than {special + pair} for this tokenizer. Got {max_length} instead.")
 
 
 def _native() -> Any:

@@ -34,7 +34,7 @@ std::vector<Texts> cut(const Texts& texts, int count) {
   return chunks;
 }
 
-int num_chunks(const Texts& texts, int tokens) { return (texts.tokens() + tokens - 1) / tokens; }
+int num_chunks(const Texts& texts, int tokens) { return (texts.tokens() - 1) / tokens + 1; }
 
 int longest(const Texts& texts) {
   int found = 0;
