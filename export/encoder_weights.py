@@ -1,10 +1,6 @@
 """A post-norm encoder as data: the weights of a BERT-like model by their roles, whatever its family calls them.
 
-    x = norm(words + positions + types)
-    for each layer: x = norm(x + output(attention(query(x), key(x), value(x)))); x = norm(x + down(activation(up(x))))
-    head
-
-What is read here can be written as a graph of our own choosing (encoder_graph.py) instead of as torch traces it.
+trainer/families.py draws it and says where each family keeps what. What is read here can be written as a graph of our own choosing (encoder_graph.py) instead of as torch traces it.
 """
 
 from dataclasses import dataclass
@@ -12,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from trainer.families import FAMILIES, FUNCTIONS, TOKEN_HEAD, LayerNames
 
 from .graph import Floats
 
@@ -73,7 +71,7 @@ class EncoderWeights:
         relative_bias: (heads, 2 L − 1), added to the scores of a query at i and a key at j: column j − i + L − 1; None for most families.
         layers: in order.
         num_heads: of each layer.
-        activation: of the feed-forward part; one of FUNCTIONS.
+        activation: of the feed-forward part; one of families.FUNCTIONS.
         head: products in order.
         per_token: whether the head reads every token, or the first one of each text.
     """
@@ -102,85 +100,6 @@ class EncoderWeights:
             return self.positions
         used = self.types if "token_type_ids" in inputs else self.types[:1]
         return (used[:, None] + self.positions).reshape(-1, self.positions.shape[1])
-
-
-class LayerNames(NamedTuple):
-    """Where a layer keeps its weights, in the order of `Layer`."""
-
-    query: str
-    key: str
-    value: str
-    output: str
-    attention_norm: str
-    up: str
-    down: str
-    norm: str
-
-
-class Family(NamedTuple):
-    """Where an architecture keeps its weights, below the model.
-
-    Attributes:
-        layers: the list of layers, below the encoder.
-        names: below a layer.
-        head: of a model that labels texts: names below the model, and the function after each.
-        settings: the configuration's names of heads and activation.
-        counts_tokens: whether positions go RoBERTa's way.
-    """
-
-    layers: str
-    names: LayerNames
-    head: tuple[tuple[str, str | None], ...]
-    settings: tuple[str, str] = ("num_attention_heads", "hidden_act")
-    counts_tokens: bool = False
-
-
-_BERT = LayerNames(
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "attention.output.LayerNorm",
-    "intermediate.dense",
-    "output.dense",
-    "output.LayerNorm",
-)
-_DISTILBERT = LayerNames(
-    "attention.q_lin",
-    "attention.k_lin",
-    "attention.v_lin",
-    "attention.out_lin",
-    "sa_layer_norm",
-    "ffn.lin1",
-    "ffn.lin2",
-    "output_layer_norm",
-)
-_MPNET = _BERT._replace(
-    query="attention.attn.q",
-    key="attention.attn.k",
-    value="attention.attn.v",
-    output="attention.attn.o",
-    attention_norm="attention.LayerNorm",
-)
-_TANH_HEAD = (("classifier.dense", "tanh"), ("classifier.out_proj", None))
-_ROBERTA = Family("encoder.layer", _BERT, _TANH_HEAD, counts_tokens=True)
-
-FAMILIES: dict[str, Family] = {
-    "bert": Family("encoder.layer", _BERT, (("bert.pooler.dense", "tanh"), ("classifier", None))),
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "camembert": _ROBERTA,
-    "electra": Family("encoder.layer", _BERT, (("classifier.dense", "gelu"), ("classifier.out_proj", None))),
-    "distilbert": Family(
-        "transformer.layer",
-        _DISTILBERT,
-        (("pre_classifier", "relu"), ("classifier", None)),
-        settings=("n_heads", "activation"),
-    ),
-    "mpnet": Family("encoder.layer", _MPNET, _TANH_HEAD, counts_tokens=True),
-}
-TOKEN_HEAD = (("classifier", None),)
-FUNCTIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")  # of the feed-forward part
 
 
 def read_weights(model: Any, *, per_token: bool, max_length: int) -> EncoderWeights | str:

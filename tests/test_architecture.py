@@ -144,11 +144,11 @@ def test_imports_run_from_export_to_trainer_to_runtime(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sources("export"), ids=name_of)
-def test_export_enters_trainer_through_its_checkpoint_and_the_names_of_its_flags(file: Path) -> None:
+def test_export_enters_trainer_through_its_checkpoint_and_two_tables_of_names(file: Path) -> None:
     for found in imports(file):
         if found.module.partition(".")[0] == "trainer":
-            assert found.module in ("trainer.checkpoint", "trainer.config"), found
-            assert found.module == "trainer.checkpoint" or set(found.names) <= {"TrainConfig", "TaskName"}, found
+            assert found.module in ("trainer.checkpoint", "trainer.config", "trainer.families"), found
+            assert found.module != "trainer.config" or set(found.names) <= {"TrainConfig", "TaskName"}, found
 
 
 def test_the_exceptions_are_files_that_exist() -> None:

@@ -66,7 +66,7 @@ class TrainConfig:
     batch_size: int = 32
     """Rows in one optimizer step, over all processes and accumulated parts."""
     gradient_accumulation: int = 1
-    """Parts a batch is computed in, to save memory; the result stays the same."""
+    """Parts a batch is computed in, to save memory; the step stays the same. Doubled where memory runs out."""
     learning_rate: float = 1e-4
     """The peak learning rate."""
     schedule: Schedule = "linear"
@@ -94,6 +94,8 @@ class TrainConfig:
     """Evaluate every so many steps. Not set: after every epoch."""
     save_steps: int | None = None
     """Save a state to resume from every so many steps. Not set: after every epoch."""
+    keep_checkpoints: int = 1
+    """Such states to keep, the newest; one takes three times the model's size."""
     patience: int | None = None
     """Stop after so many evaluations without a better one. Not set: run all epochs."""
     best_metric: str | None = None
@@ -131,6 +133,7 @@ class TrainConfig:
                 "--save-steps must be a positive integer",
                 self.save_steps,
             ),
+            (self.keep_checkpoints > 0, "--keep-checkpoints must be a positive integer", self.keep_checkpoints),
             (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),
             (
                 evaluates or {self.patience, self.eval_steps, self.best_metric} == {None},

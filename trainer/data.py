@@ -33,13 +33,24 @@ class Evaluation(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Everything that a run learns from and is measured on."""
+    """Everything that a run learns from and is measured on.
+
+    Attributes:
+        train: rows to train on.
+        eval: rows that choose the best weights.
+        test: rows for the last report.
+        labels: the label of each logit.
+        evaluation: where the evaluation rows came from.
+        digests: SHA-256 of each source, by flag.
+        notes: lines for people.
+    """
 
     train: list[Record]
     eval: list[Record]
     test: list[Record]
     labels: tuple[str, ...]
     evaluation: Evaluation | None
+    digests: dict[str, str]
     notes: list[str]
 
 
@@ -89,7 +100,8 @@ def load_data(config: TrainConfig) -> Data:
         raise InputError(
             f"{config.train} has too few rows: {len(train)} to train on, {len(held_out)} to evaluate on. Give more rows, or --eval."
         )
-    return Data(train, held_out, test, labels, evaluation, _notes(config, train, held_out, test))
+    digests = {split: source.sha256 for split, source in rows.items()}
+    return Data(train, held_out, test, labels, evaluation, digests, _notes(config, train, held_out, test))
 
 
 def read_evaluation(config: TrainConfig, evaluation: Evaluation) -> list[Record]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 
 from runtime.errors import InputError
 from runtime.threads import usable_threads
@@ -50,7 +51,11 @@ def choose_place(*, device: str, precision: str) -> Place:
     # accelerate keeps its first choice for the whole process; a second run may choose again.
     spans_processes = torch.distributed.is_available() and torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not spans_processes)
-    accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=kind == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=_MIXED[precision],
+        cpu=kind == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # the same in all, and some are large
+    )
     processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     return Place(accelerator, precision, f"{_name(kind)}, {precision}{processes}")
 

@@ -3,44 +3,43 @@
 python -m trainer --train train.csv --eval dev.csv --output runs/mine
 """
 
-import json
 import math
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, replace
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from runtime.bundle import write_synced
 from runtime.encode import Encoded, Encoder
 from runtime.errors import InputError
 from runtime.records import Record
 from runtime.tasks import TASKS
 
-from .checkpoint import CONFIG, RECORD, RunRecord, publish, read_config, read_record, write_config
-from .collate import collate, num_batches, visit
+from .checkpoint import RunRecord, publish
 from .config import TrainConfig
 from .data import load_data
 from .device import Place, choose_place
-from .errors import Interrupted, RunError, TrainingError
+from .errors import Interrupted, TrainingError
 from .evaluate import evaluate
+from .history import METRICS, TIMING, History
 from .metrics import Metrics, is_better
 from .model import graph_inputs, load_pretrained, start_head_at
+from .network import choose_network
 from .objectives import OBJECTIVES, Target
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
+from .pace import Pace
 from .report import write_report
+from .run_folder import CHECKPOINTS, check_folder, check_space, make_folder
 from .signals import StopRequest
-from .states import Progress, generator_states, latest_state, restore_best, restore_state, save_best, save_state
+from .states import Progress, best_of, latest_state, restore_state, save_best, save_state
+from .step import Stepper
+from .used_rows import train_used_rows
+from .visit import num_batches, visit_from
 
 LOG_STEPS = 10  # optimizer steps between two lines of metrics.jsonl
 
@@ -63,8 +62,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     Raises:
         InputError: flags or rows that cannot be used, all problems together.
         ModelError: the model cannot be had.
-        RunError: the output folder cannot be used.
-        TrainingError: the loss is not finite.
+        RunError: the output folder cannot be used, or its disk is full.
+        TrainingError: the loss is not finite, or memory does not suffice for a single row.
         Interrupted: Ctrl-C or SIGTERM; what was reached is saved.
     """
     config.validate()
@@ -76,16 +75,16 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         )
     data = load_data(config)
     place = choose_place(device=config.device, precision=config.precision)
-    accelerator = place.accelerator
-    say = say if accelerator.is_main_process else lambda line: None
-    _check_folder(config, main=accelerator.is_main_process)
+    accelerator, main = place.accelerator, place.accelerator.is_main_process
+    say = say if main else lambda line: None
+    check_folder(config, main=main)
     for note in [*data.notes, place.description]:
         say(note)
 
     # Model and rows
     set_seed(config.seed)
     pretrained = load_pretrained(config.model, objective=objective, labels=data.labels, max_length=config.max_length)
-    model, tokenizer = pretrained.model, pretrained.tokenizer
+    model, tokenizer = pretrained.model.to(accelerator.device), pretrained.tokenizer
     for note in pretrained.notes:
         say(note)
     with TemporaryDirectory() as folder:
@@ -101,39 +100,63 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         for name, records in (("train", data.train), ("eval", data.eval), ("test", data.test))
         if records
     }
-    rows, lengths = splits["train"], splits["train"].encoded.batch.lengths
-    feed: dict[str, Any] = {"inputs": graph_inputs(model, tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    rows, texts = splits["train"], splits["train"].encoded.batch
     if pretrained.head_is_new and objective.prior is not None and start_head_at(model, objective.prior(rows.targets)):
         say("the new head starts at the labels' frequencies")
-    if accelerator.is_main_process and not config.resume:
-        _make_folder(config)  # only now: nothing that could be wrong with rows or model has cost an older run
-    checkpoints = config.output / "checkpoints"
+    choice = choose_network(
+        model,
+        per_token=TASKS[config.task].per_token,
+        inputs=graph_inputs(model, tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        texts=texts,
+    )
+    say(choice.description)
+    num_weights = model.num_parameters()
+    train_used_rows(model, np.append(texts.input_ids, tokenizer.pad_token_id))
+    if main and not config.resume:
+        check_space(config, num_weights=num_weights, num_trained=model.num_parameters(only_trainable=True))
+        make_folder(config)  # only now: nothing that could be wrong with rows or model has cost an older run
+    checkpoints = config.output / CHECKPOINTS
     accelerator.wait_for_everyone()
-    judge: dict[str, Any] = {"objective": objective, "labels": data.labels, "accelerator": accelerator, **feed}
 
     # Optimizer and schedule
-    model = accelerator.prepare(model)
-    optimizer = accelerator.prepare(make_adamw(model, weight_decay=config.weight_decay))
+    wrapped = accelerator.prepare(choice.network)
+    optimizer = accelerator.prepare(make_adamw(wrapped, weight_decay=config.weight_decay))
     steps_an_epoch = num_batches(len(rows.records), batch_size=config.batch_size)
     total_steps = config.epochs * steps_an_epoch
     warmup_steps = round(config.warmup_fraction * total_steps)
-    weights = None
-    if config.class_weights:
-        weights = torch.from_numpy(objective.weigh(rows.targets, len(data.labels))).to(accelerator.device)
-    progress = Progress()
+    progress = Progress(num_parts=config.gradient_accumulation)
     if config.resume and (state := latest_state(checkpoints)) is not None:
-        restore_best(checkpoints / "best")
         progress = restore_state(
-            state,
-            model=accelerator.unwrap_model(model),
-            optimizer=optimizer,
-            process=accelerator.process_index,
-            num_processes=accelerator.num_processes,
+            state, model=model, optimizer=optimizer, data=data.digests, num_processes=accelerator.num_processes
         )
         say(f"resumed at step {progress.step} of {total_steps}")
-    else:
-        set_seed(config.seed, device_specific=accelerator.num_processes > 1)  # processes drop different neurons
-    history = _History(config.output / "metrics.jsonl", progress.step, main=accelerator.is_main_process)
+    elif config.resume:
+        say("no state was saved yet: the run begins at its first step")
+    stepper = Stepper(
+        network=choice.network,
+        wrapped=wrapped,
+        optimizer=optimizer,
+        objective=objective,
+        texts=texts,
+        targets=rows.targets,
+        weights=torch.from_numpy(objective.weigh(rows.targets, len(data.labels))).to(accelerator.device)
+        if config.class_weights
+        else None,
+        label_smoothing=config.label_smoothing,
+        max_grad_norm=config.max_grad_norm,
+        place=place,
+        seed=config.seed,
+        num_parts=progress.num_parts,
+        say=say,
+    )
+    history = History(config.output, progress.step, main=main)
+
+    def measure(split: str) -> Metrics | None:
+        if split not in splits:
+            return None
+        records, encoded, _ = splits[split]
+        return evaluate(wrapped, records, encoded, objective=objective, labels=data.labels, accelerator=accelerator)
 
     def record(complete: bool, measured: Metrics | None = None, tested: Metrics | None = None) -> dict[str, Any]:
         return {
@@ -148,10 +171,15 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             "test": tested.values if tested else None,
         }
 
+    def keep_best(step: int) -> None:
+        if main:
+            save_best(checkpoints, step, model=model, tokenizer=tokenizer)
+
     def judge_and_keep() -> None:
         """Evaluate, and keep the weights if they are the best so far."""
-        metrics = evaluate(model, splits["eval"].records, splits["eval"].encoded, **judge)
-        history.add({"step": progress.step, "epoch": progress.step / steps_an_epoch, "eval": metrics.values})
+        metrics = measure("eval")
+        assert metrics is not None
+        history.add(METRICS, {"step": progress.step, "epoch": progress.step / steps_an_epoch, "eval": metrics.values})
         value = metrics.values[best_metric]
         better = is_better(best_metric, value, progress.best_value)
         progress.stale = 0 if better else progress.stale + 1
@@ -159,115 +187,88 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         say(f"step {progress.step}/{total_steps}: {figures}{' (best so far)' if better else ''}")
         if better:
             progress.best_value, progress.best_step = value, progress.step
-            if accelerator.is_main_process:
-                save_best(checkpoints / "best", model=accelerator.unwrap_model(model), tokenizer=tokenizer)
+            keep_best(progress.step)
 
     def keep_state() -> None:
-        generators = gather_object([generator_states()])  # each process drops neurons of its own
-        if accelerator.is_main_process:
+        if main:
             save_state(
                 checkpoints,
                 progress=progress,
-                model=accelerator.unwrap_model(model),
+                model=model,
                 optimizer=optimizer,
-                generators=generators,
+                data=data.digests,
+                num_processes=accelerator.num_processes,
+                keep=config.keep_checkpoints,
             )
 
     # The loop
-    bar = tqdm(
-        total=total_steps,
-        initial=progress.step,
-        unit="step",
-        disable=None if accelerator.is_main_process else True,
-        dynamic_ncols=True,
+    pace, pending = Pace(), list[torch.Tensor]()
+    batches = visit_from(
+        progress.step, texts.lengths, batch_size=config.batch_size, seed=config.seed, epochs=config.epochs
     )
-    started, texts_seen, losses = time.perf_counter(), 0, list[float]()
+    bar = tqdm(
+        total=total_steps, initial=progress.step, unit="step", disable=None if main else True, dynamic_ncols=True
+    )
     with StopRequest() as stop, bar:
-        for indices in _remaining_batches(lengths, config, start=progress.step, steps_an_epoch=steps_an_epoch):
-            model.train()
+        for indices in batches:
             learning_rate = config.learning_rate * learning_rate_factor(
                 progress.step, schedule=config.schedule, warmup_steps=warmup_steps, total_steps=total_steps
             )
             set_learning_rate(optimizer, learning_rate)
-            count = objective.count([rows.targets[index] for index in indices])
-            loss = torch.zeros((), device=accelerator.device)
-            parts = _parts(indices, place, config.gradient_accumulation)
-            for number, (part, weight) in enumerate(parts, start=1):
-                batch = collate(rows.encoded, rows.targets, part, **feed)
-                with accelerator.no_sync(model) if number < len(parts) else nullcontext():
-                    logits = model(
-                        **{name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
-                    ).logits.float()
-                    # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
-                    part_loss = objective.loss(
-                        logits, batch.targets.to(accelerator.device), weights, config.label_smoothing
-                    ) / max(1, count)
-                    accelerator.backward(part_loss * weight * accelerator.num_processes)
-                loss += part_loss.detach() * weight
-            if config.max_grad_norm:
-                accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-            progress.step += 1
-            texts_seen += len(indices)
-            step_loss = float(accelerator.reduce(loss, reduction="sum"))
-            if not math.isfinite(step_loss):
-                raise TrainingError(
-                    f"the loss is {step_loss} at step {progress.step}. Lower --learning-rate (it is {config.learning_rate:g}), or use --precision fp32."
-                )
-            losses.append(step_loss)
-            texts_per_s = texts_seen / (time.perf_counter() - started)
-            bar.set_postfix(
-                loss=f"{np.mean(losses[-LOG_STEPS:]):.4f}",
-                lr=f"{learning_rate:.1e}",
-                texts_per_s=f"{texts_per_s:.0f}",
-                refresh=False,
-            )
+            pending.append(stepper.take(progress.step, indices))
+            progress.step, progress.num_parts = progress.step + 1, stepper.num_parts
+            pace.count(texts.lengths[indices])
             bar.update()
-            if progress.step % LOG_STEPS == 0 or progress.step == total_steps:
-                history.add(
-                    {
-                        "step": progress.step,
-                        "epoch": progress.step / steps_an_epoch,
-                        "loss": float(np.mean(losses[-LOG_STEPS:])),
-                        "learning_rate": learning_rate,
-                        "texts_per_s": texts_per_s,
-                    }
-                )
-            if "eval" in splits and _due(progress.step, config.eval_steps, steps_an_epoch, total_steps):
-                judge_and_keep()
-            if config.patience is not None and progress.stale >= config.patience:
-                say(
-                    f"stopped early: {progress.stale} evaluations without a better {best_metric} than step {progress.best_step}'s"
-                )
-                break
+
+            last = progress.step == total_steps
+            logs = last or progress.step % LOG_STEPS == 0
+            evaluates = "eval" in splits and _due(progress.step, config.eval_steps, steps_an_epoch, total_steps)
             stopping = _any_process(stop.requested, place)
-            if stopping or _due(progress.step, config.save_steps, steps_an_epoch, total_steps):
-                keep_state()
-            if stopping and progress.step < total_steps:
-                if accelerator.is_main_process:
-                    if progress.best_step is None:
-                        save_best(checkpoints / "best", model=accelerator.unwrap_model(model), tokenizer=tokenizer)
-                    publish(config.output, checkpoints / "best", record(complete=False))
+            saves = stopping or _due(progress.step, config.save_steps, steps_an_epoch, total_steps)
+            if not (logs or evaluates or saves):
+                continue
+            progress.losses += _finite(pending, progress.step, config.learning_rate)  # waits for the device
+            if logs:
+                line = {"step": progress.step, "epoch": progress.step / steps_an_epoch}
+                loss, speed = float(np.mean(progress.losses)), pace.lap()
+                history.add(METRICS, {**line, "loss": loss, "learning_rate": learning_rate})
+                history.add(TIMING, {**line, **speed})
+                bar.set_postfix(loss=f"{loss:.4f}", lr=f"{learning_rate:.1e}", **_rounded(speed), refresh=False)
+                progress.losses.clear()
+            with pace.pause():
+                if evaluates:
+                    judge_and_keep()
+                if config.patience is not None and progress.stale >= config.patience:
+                    say(
+                        f"stopped early: {progress.stale} evaluations without a better {best_metric} than step {progress.best_step}'s"
+                    )
+                    break
+                if saves:
+                    keep_state()
+            if stopping and not last:
+                if progress.best_step is None:
+                    keep_best(progress.step)
+                if main:
+                    kept = best_of(checkpoints, progress.best_step or progress.step)
+                    publish(config.output, kept, record(complete=False))
                 raise Interrupted(
                     f"stopped at step {progress.step} of {total_steps}; {config.output} holds the best weights so far. "
                     "Go on with the same command and --resume."
                 )
 
     # The best weights, measured once more as they are shipped
-    if "eval" not in splits and accelerator.is_main_process:
-        save_best(checkpoints / "best", model=accelerator.unwrap_model(model), tokenizer=tokenizer)
+    if "eval" not in splits:
+        keep_best(progress.step)
     accelerator.wait_for_everyone()
-    _load_weights(accelerator.unwrap_model(model), checkpoints / "best")
-    measured = evaluate(model, splits["eval"].records, splits["eval"].encoded, **judge) if "eval" in splits else None
-    tested = evaluate(model, splits["test"].records, splits["test"].encoded, **judge) if "test" in splits else None
+    best = best_of(checkpoints, progress.best_step or progress.step)
+    _load_weights(model, best)
+    measured, tested = measure("eval"), measure("test")
     done = record(complete=True, measured=measured, tested=tested)
-    if not accelerator.is_main_process:
+    if not main:
         return RunRecord(**done, model_sha256="", made_by={})
     result = publish(
         config.output,
-        checkpoints / "best",
+        best,
         done,
         report=lambda record: write_report(
             config.output,
@@ -281,47 +282,6 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     )
     shutil.rmtree(checkpoints)
     return result
-
-
-def _check_folder(config: TrainConfig, *, main: bool) -> None:
-    """Refuse a folder that is in use, or that there is nothing to resume in."""
-    run, file = config.output, config.output / CONFIG
-    if config.resume:
-        if not file.is_file():
-            raise RunError(f"--resume, but {run} holds no run. Start it without --resume.")
-        if (run / RECORD).is_file() and read_record(run).complete:
-            raise RunError(f"{run} is complete; there is nothing to resume. Train again with --overwrite.")
-        was, now = asdict(replace(read_config(file), resume=True, overwrite=False)), asdict(config)
-        changed = [
-            f"--{name.replace('_', '-')} was {was[name]!r}, is {now[name]!r}"
-            for name in now
-            if name not in ("output", "config") and was[name] != now[name]
-        ]
-        if changed:
-            raise RunError(f"--resume goes on with the flags of {run}; these differ:\n  " + "\n  ".join(changed))
-        return
-    if run.exists() and not run.is_dir():
-        raise RunError(f"{run} is a file; a run is a folder. Choose another --output.")
-    if main and run.exists() and any(not file.name.startswith(".") for file in run.iterdir()):
-        if not config.overwrite:
-            hint = "go on with it by --resume, " if (run / "checkpoints").is_dir() else ""
-            raise RunError(f"{run} exists already. Choose another --output, {hint}or replace it with --overwrite.")
-        if not file.is_file():
-            raise RunError(f"{run} is not a run of this program; it will not be replaced. Choose another --output.")
-
-
-def _make_folder(config: TrainConfig) -> None:
-    """Empty the run's folder or make it. The configuration marks it as ours, so it goes last and comes first."""
-    run = config.output
-    run.mkdir(parents=True, exist_ok=True)
-    (run / RECORD).unlink(missing_ok=True)  # from here on the old run is no longer whole
-    for old in run.iterdir():
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        elif old.name != CONFIG:
-            old.unlink()
-    write_config(run / CONFIG, replace(config, resume=False, overwrite=False))
-    (run / "checkpoints").mkdir()
 
 
 def _encode(
@@ -342,22 +302,20 @@ def _encode(
     return Split(records, encoded, OBJECTIVES[config.task].targets(records, encoded, labels))
 
 
-def _remaining_batches(
-    lengths: npt.NDArray[np.int32], config: TrainConfig, *, start: int, steps_an_epoch: int
-) -> Iterator[npt.NDArray[np.intp]]:
-    for epoch in range(start // steps_an_epoch, config.epochs):
-        batches = visit(lengths, batch_size=config.batch_size, seed=config.seed, epoch=epoch)
-        yield from islice(batches, start % steps_an_epoch if epoch == start // steps_an_epoch else 0, None)
+def _finite(pending: list[torch.Tensor], step: int, learning_rate: float) -> list[float]:
+    """Fetch the losses of the steps up to `step`, and forget them here."""
+    losses = torch.stack(pending).tolist()
+    pending.clear()
+    for before, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step - before}. Lower --learning-rate (it is {learning_rate:g}), or use --precision fp32."
+            )
+    return losses
 
 
-def _parts(indices: npt.NDArray[np.intp], place: Place, accumulation: int) -> list[tuple[npt.NDArray[np.intp], float]]:
-    """Cut a batch into this process's parts. Where rows run out, a row of weight 0 keeps the processes in step."""
-    parts, processes = [], place.accelerator.num_processes
-    for part in range(place.accelerator.process_index, processes * accumulation, processes):
-        chosen = indices[part :: processes * accumulation]
-        if len(chosen) or processes > 1:
-            parts.append((chosen, 1.0) if len(chosen) else (indices[:1], 0.0))
-    return parts
+def _rounded(speed: dict[str, float]) -> dict[str, str]:
+    return {name: f"{speed[name]:,.0f}" for name in ("texts_per_s", "tokens_per_s")}
 
 
 def _due(step: int, every: int | None, steps_an_epoch: int, total_steps: int) -> bool:
@@ -379,24 +337,3 @@ def _load_weights(model: torch.nn.Module, folder: Path) -> None:
     tied = {name for name in missing if not name.endswith(("position_ids", "token_type_ids"))}
     if unexpected or (tied and not getattr(model, "_tied_weights_keys", None)):
         raise AssertionError(f"the weights that were saved do not load: missing {missing}, unexpected {unexpected}")
-
-
-class _History:
-    """metrics.jsonl, cut back to the step a run resumes from."""
-
-    def __init__(self, file: Path, step: int, *, main: bool) -> None:
-        self._file, self._main = file, main
-        if main:
-            kept = [line for line in self.lines() if line["step"] <= step] if step else []
-            write_synced(file, "".join(json.dumps(line) + "\n" for line in kept))
-
-    def add(self, line: dict[str, Any]) -> None:
-        if self._main:
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-
-    def lines(self) -> list[dict[str, Any]]:
-        if not self._file.is_file():
-            return []
-        lines = self._file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last line end was cut by a kill

@@ -40,7 +40,7 @@ class Objective:
         find_labels: (rows, --labels) → the label of each logit.
         known: the label of each logit → the names rows may use.
         targets: (rows, encoded rows, labels) → what the loss compares with, per text.
-        loss: (logits, targets, weights (C,) or None, label smoothing) → the sum of the losses; logits (B, C) or (B, S, C).
+        loss: (logits, targets, weights (C,) or None, label smoothing) → the sum of the losses; logits (B, C), or (T, C) or (B, S, C) of tokens.
         count: targets → what the sum is divided by.
         prior: targets → the logits (C,) a new head starts from, or None where they start at 0.
         weigh: targets, number of labels → weights (C,) that balance the labels.
@@ -240,7 +240,7 @@ def _token_loss(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
 ) -> torch.Tensor:
     return F.cross_entropy(
-        logits.flatten(0, 1),
+        logits.flatten(0, -2),
         targets.flatten(),
         weight=weights,
         label_smoothing=label_smoothing,

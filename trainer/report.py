@@ -187,9 +187,13 @@ def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, A
         split = " held out of the training rows" if record.evaluation.split == "holdout" else ""
         facts["Evaluation rows"] = f"{record.evaluation.num_rows:,}{split}, from {record.evaluation.source}"
     facts["Longest text"] = f"{record.max_length:,} tokens"
-    if speeds := [line["texts_per_s"] for line in history if line.get("texts_per_s")]:
-        facts["Throughput"] = f"{speeds[-1]:,.1f} texts/s, evaluation included"
-        facts["Time"] = f"about {_duration(record.step * config.batch_size / speeds[-1])}"
+    timed = [line for line in history if "seconds" in line]
+    if seconds := sum(line["seconds"] for line in timed):
+        texts, tokens = (
+            sum(line[name] * line["seconds"] for line in timed) / seconds for name in ("texts_per_s", "tokens_per_s")
+        )
+        facts["Throughput"] = f"{texts:,.1f} texts/s, {tokens:,.0f} tokens/s, evaluations left out"
+        facts["Time"] = f"{_duration(seconds)} of training"
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return _section("This run", f'<dl class="facts">{rows}</dl>')

@@ -1,7 +1,12 @@
-"""States to resume from, in RUN/checkpoints/: written aside, renamed, the older one removed."""
+"""States to resume from and the best weights, in RUN/checkpoints/: written aside, renamed, the older ones removed.
 
+state-400.pt   all that step 401 follows from: weights, moments, progress; what is dropped follows from the seed and the step
+best-300/      the best weights of the evaluations so far, as a Hugging Face folder; the progress says which step's they are
+"""
+
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,88 +24,150 @@ class Progress:
         best_value: the best metric so far; None before the first evaluation.
         best_step: when it was reached.
         stale: evaluations since then.
+        num_parts: what a process's share of a batch is computed in.
+        losses: of the steps since the last line of the log.
     """
 
+    num_parts: int
     step: int = 0
     best_value: float | None = None
     best_step: int | None = None
     stale: int = 0
-
-
-def generator_states() -> dict[str, Any]:
-    """Give the states of this process's random generators."""
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
+    losses: list[float] = field(default_factory=list)
 
 
 def save_state(
-    folder: Path, *, progress: Progress, model: torch.nn.Module, optimizer: Any, generators: list[dict[str, Any]]
+    folder: Path,
+    *,
+    progress: Progress,
+    model: torch.nn.Module,
+    optimizer: Any,
+    data: dict[str, str],
+    num_processes: int,
+    keep: int,
 ) -> None:
-    """Save everything a run needs to go on; `generators` are the `generator_states` of each process, in order."""
+    """Save everything a run needs to go on, and remove what no kept state needs.
+
+    Args:
+        folder: RUN/checkpoints.
+        progress: how far the run is.
+        model: transformers'.
+        optimizer: of its parameters.
+        data: digests of the rows, by split.
+        num_processes: that train.
+        keep: states to keep, this one among them.
+
+    Raises:
+        RunError: the disk is full, or cannot be written; the states before are whole.
+    """
     state = {
         "progress": vars(progress),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "generators": generators,
+        "data": data,
+        "num_processes": num_processes,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".state-{progress.step}.tmp"
-    torch.save(state, fresh)
-    fresh.replace(folder / f"state-{progress.step}.pt")
-    for file in folder.glob("state-*.pt"):
-        if file.name != f"state-{progress.step}.pt":
-            file.unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(folder / f"state-{progress.step}.pt")
+    except (OSError, RuntimeError) as exc:  # torch reports a full disk as a RuntimeError of its zip writer
+        fresh.unlink(missing_ok=True)
+        raise _unwritten(f"the state of step {progress.step}", folder, exc) from exc
+    _remove_older(folder, keep)
 
 
 def latest_state(folder: Path) -> Path | None:
     """Find the newest state; unfinished ones do not count."""
-    states = sorted(folder.glob("state-*.pt"), key=lambda file: int(file.stem.removeprefix("state-")))
+    states = _states(folder)
     return states[-1] if states else None
 
 
-def restore_state(file: Path, *, model: torch.nn.Module, optimizer: Any, process: int, num_processes: int) -> Progress:
-    """Bring a model, its optimizer and this process's random generators to where they were.
+def restore_state(
+    file: Path, *, model: torch.nn.Module, optimizer: Any, data: dict[str, str], num_processes: int
+) -> Progress:
+    """Bring a model and its optimizer to where they were.
 
     Raises:
-        RunError: the file is damaged, or other numbers of processes wrote it.
+        RunError: the file is damaged, other rows were trained on, or other numbers of processes wrote it.
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as exc:  # what torch's zip and pickle readers raise: RuntimeError, EOFError, UnpicklingError …
         raise RunError(
             f"{file} is damaged: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}. "
-            "Remove it, and --resume begins at the first step."
+            "Remove it, and --resume begins at the state before, or at the first step."
         ) from exc
-    if len(state["generators"]) != num_processes:
+    changed = [f"--{split}" for split in sorted(data | state["data"]) if data.get(split) != state["data"].get(split)]
+    if changed:
         raise RunError(
-            f"{file} was written by {len(state['generators'])} processes; --resume needs as many. Got {num_processes} instead."
+            f"the rows of {', '.join(changed)} are not those that {file} was trained on. Bring the old ones back, or train anew with --overwrite."
+        )
+    if state["num_processes"] != num_processes:
+        raise RunError(
+            f"{file} was written by {state['num_processes']} processes; --resume needs as many. Got {num_processes} instead."
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    generators = state["generators"][process]
-    torch.set_rng_state(generators["cpu"])
-    if generators["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(generators["cuda"])
     return Progress(**state["progress"])
 
 
-def save_best(folder: Path, *, model: Any, tokenizer: Any) -> None:
-    """Keep the best weights as a Hugging Face folder; a kill leaves the old ones or the new ones."""
-    fresh, old = folder.with_name(".best.tmp"), folder.with_name(".best.old")
-    for left in (fresh, old):
-        shutil.rmtree(left, ignore_errors=True)
-    model.save_pretrained(fresh)
-    tokenizer.save_pretrained(fresh)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def save_best(folder: Path, step: int, *, model: Any, tokenizer: Any) -> None:
+    """Keep the weights of a step as a Hugging Face folder, best-STEP.
+
+    Raises:
+        RunError: the disk is full, or cannot be written; the folders before are whole.
+    """
+    fresh, best = folder / f".best-{step}.tmp", best_of(folder, step)
+    try:
+        for left in (fresh, best):  # of a run that was killed here, and now comes by again
+            if left.exists():
+                shutil.rmtree(left)
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        fresh.rename(best)
+    except Exception as exc:  # of safetensors, OSError or its own SafetensorError
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise _unwritten(f"the weights of step {step}", folder, exc) from exc
 
 
-def restore_best(folder: Path) -> None:
-    """Bring the best weights back where a kill came between the two renames of `save_best`."""
-    old = folder.with_name(".best.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)
+def best_of(folder: Path, step: int) -> Path:
+    """Where `save_best` keeps the weights of a step."""
+    return folder / f"best-{step}"
+
+
+def _remove_older(folder: Path, keep: int) -> None:
+    """Remove all but the newest states, and the best weights that none of those speaks of."""
+    states = _states(folder)
+    for old in states[:-keep]:
+        old.unlink()
+    newest, bests = _step(states[-1]), sorted(folder.glob("best-*"), key=_step)
+    needed = {
+        max((best for best in bests if _step(best) <= _step(state)), key=_step, default=None)
+        for state in states[-keep:]
+    }
+    for best in bests:
+        if (
+            _step(best) <= newest and best not in needed
+        ):  # newer ones are of a run that got farther before it was killed
+            shutil.rmtree(best)
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("state-*.pt"), key=_step)
+
+
+def _step(file: Path) -> int:
+    return int(file.stem.partition("-")[2])
+
+
+def _unwritten(what: str, folder: Path, exc: Exception) -> RunError:
+    free = shutil.disk_usage(folder).free if folder.exists() else 0
+    return RunError(
+        f"{what} cannot be written to {folder}: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__} ({free / 1e9:.2f} GB free). "
+        "What was saved before is whole: make room, then go on with the same command and --resume."
+    )

@@ -235,9 +235,9 @@ def kept_weights(monkeypatch: pytest.MonkeyPatch) -> dict[int, torch.Tensor]:
     kept: dict[int, torch.Tensor] = {}
     save = loop.save_best
 
-    def note(folder: Path, *, model: Any, tokenizer: Any) -> None:
+    def note(folder: Path, step: int, *, model: Any, tokenizer: Any) -> None:
         kept[len(kept)] = model.classifier.weight.detach().clone()
-        save(folder, model=model, tokenizer=tokenizer)
+        save(folder, step, model=model, tokenizer=tokenizer)
 
     monkeypatch.setattr(loop, "save_best", note)
     return kept

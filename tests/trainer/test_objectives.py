@@ -22,9 +22,11 @@ from runtime.entities import find_entities, first_tokens
 from runtime.records import Record, Span, bio_tags, to_records, word_spans
 from runtime.tasks import TASKS, sigmoid, softmax
 from trainer import demo, metrics
-from trainer.collate import collate
-from trainer.loop import _parts
+from trainer.network import Network
 from trainer.objectives import IGNORED, OBJECTIVES, Target
+from trainer.packed import Packed
+from trainer.padded import Padded
+from trainer.step import _parts
 
 VIEWS = {"single-label": "intent", "multi-label": "topics", "regression": "urgency", "token": "entities"}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -117,12 +119,21 @@ def tiny_model(task: str, num_labels: int, vocab_size: int) -> Any:
     return getattr(transformers, OBJECTIVES[task].auto_model).from_config(config).train()
 
 
+def padded(model: Any, task: str) -> Network:
+    return Padded(model, inputs=INPUTS, pad_token_id=0)
+
+
+def packed(model: Any, task: str) -> Network:
+    return Packed(model, per_token=TASKS[task].per_token, inputs=INPUTS)
+
+
+@pytest.mark.parametrize("network", [padded, packed])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("task", OBJECTIVES)
-def test_neither_accumulation_nor_processes_change_the_gradient(
-    task: str, smoothing: float, encode: Callable[..., Encoded]
+def test_neither_packing_nor_accumulation_nor_processes_change_the_gradient(
+    task: str, smoothing: float, network: Callable[[Any, str], Network], encode: Callable[..., Encoded]
 ) -> None:
-    """A batch in one go is the reference; 9 rows divide by neither 2, 4 nor 2 × 4."""
+    """A padded batch in one go is the reference; 9 rows divide by neither 2, 4 nor 2 × 4."""
     objective, records = OBJECTIVES[task], demo_records(task, count=9)
     labels = objective.find_labels(demo_records(task, count=200), None)
     encoded = encode("bert", [record.text for record in records])
@@ -130,20 +141,24 @@ def test_neither_accumulation_nor_processes_change_the_gradient(
     weights = torch.linspace(0.5, 2.0, len(labels))
     model = tiny_model(task, len(labels), 600)
 
-    def gradients(processes: int, accumulation: int) -> list[torch.Tensor]:
+    def gradients(
+        processes: int, accumulation: int, network: Callable[[Any, str], Network] = network
+    ) -> list[torch.Tensor]:
         twin = copy.deepcopy(model)
+        trained = network(twin, task)
         count = objective.count(targets)
         for rank in range(processes):
             place: Any = SimpleNamespace(accelerator=SimpleNamespace(process_index=rank, num_processes=processes))
             for part, weight in _parts(np.arange(len(records)), place, accumulation):
-                batch = collate(encoded, targets, part, inputs=INPUTS, pad_token_id=0)
-                loss = objective.loss(twin(**batch.inputs).logits, batch.targets, weights, smoothing)
+                batch = encoded.batch.take(part)
+                stacked = trained.stack([targets[index] for index in part], batch.lengths)
+                loss = objective.loss(trained(trained.feed(batch)), stacked, weights, smoothing)
                 (loss / count * weight).backward()
         return [parameter.grad for parameter in twin.parameters()]
 
-    reference = gradients(1, 1)
+    reference = gradients(1, 1, padded)
     assert max(float(gradient.abs().max()) for gradient in reference) > 1e-3
-    for processes, accumulation in ((1, 2), (1, 4), (2, 1), (2, 4), (4, 3)):
+    for processes, accumulation in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 4), (4, 3)):
         for gradient, expected in zip(gradients(processes, accumulation), reference, strict=True):
             torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5)
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,13 @@ TASK_LABELS = {
 def make_history(values: dict[str, float] | None = None) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for step in (10, 20, 30, 40):
-        line = {"loss": 2 / step, "learning_rate": 1e-4 * (1 - step / 40), "texts_per_s": 64.0}
+        line = {
+            "loss": 2 / step,
+            "learning_rate": 1e-4 * (1 - step / 40),
+            "seconds": 5.0,
+            "texts_per_s": 64.0,
+            "tokens_per_s": 1280.0,
+        }
         lines.append({"step": step, "epoch": step / 20, **line})
         if values and step % 20 == 0:
             lines.append({"step": step, "epoch": step / 20, "eval": values})
@@ -231,7 +237,7 @@ def test_the_page_says_how_the_run_ended(complete: bool, step: int, state: str, 
 
 def test_settings_that_differ_stand_beside_their_defaults(tmp_path: Path) -> None:
     text = words(write(tmp_path, config=TrainConfig(epochs=3, class_weights=True, labels=("a", "b"))))
-    head, everything = text[text.index("differ from") :].split("All 38 settings", 1)
+    head, everything = text[text.index("differ from") :].split(f"All {len(fields(TrainConfig))} settings", 1)
     assert "--labels a, b not set --epochs 3 10 --class-weights yes no" in head
     assert "--batch-size" not in head
     assert "--batch-size 32" in everything
@@ -239,8 +245,9 @@ def test_settings_that_differ_stand_beside_their_defaults(tmp_path: Path) -> Non
 
 
 def test_time_is_reckoned_from_throughput(tmp_path: Path) -> None:
-    """40 steps of 32 rows at 64 texts/s are 20 seconds."""
-    assert "64.0 texts/s, evaluation included Time about 20 s" in words(write(tmp_path))
+    """Four times ten steps in 5 seconds."""
+    expected = "64.0 texts/s, 1,280 tokens/s, evaluations left out Time 20 s of training"
+    assert expected in words(write(tmp_path))
 
 
 @pytest.mark.parametrize("num_labels", [2, 28, 150])

@@ -1,20 +1,14 @@
-"""Batches: which rows, in which order, and as which rectangles."""
+"""Batches: which rows, and in which order."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.encode import Batch, Encoded
-from trainer.collate import GROUP_BATCHES, collate, num_batches, visit
-from trainer.objectives import IGNORED, Target
-
-PAD = 9
-ALL = ("input_ids", "attention_mask", "token_type_ids")
+from trainer.visit import GROUP_BATCHES, num_batches, visit, visit_from
 
 
 def visited(lengths: npt.NDArray[np.int32], *, seed: int = 0, epoch: int = 0, batch_size: int = 8) -> list[list[int]]:
@@ -74,49 +68,24 @@ def test_rows_of_like_length_stand_together_and_batches_in_no_order_of_length() 
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
 
 
-ENCODED = Encoded(  # three texts of 2, 4 and 3 tokens
-    Batch(np.arange(1, 10), np.array([0, 0, 0, 0, 1, 1, 0, 1, 1]), np.array([0, 2, 6, 9], dtype=np.int32)),
-    np.zeros(3, dtype=np.bool_),
-    None,
-)
-BATCH = np.array([2, 0])
+def test_within_a_batch_rows_are_sorted_by_length() -> None:
+    lengths = random_lengths(100)
+    for batch in visited(lengths):
+        assert lengths[batch].tolist() == sorted(lengths[batch])
 
 
-def test_inputs_are_padded_on_the_right_to_the_longest_of_the_batch() -> None:
-    targets = [np.array(0)] * 3
-    inputs = collate(ENCODED, targets, BATCH, inputs=ALL, pad_token_id=PAD).inputs
-    assert list(inputs) == list(ALL)
-    assert inputs["input_ids"].tolist() == [[7, 8, 9], [1, 2, PAD]]
-    assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert inputs["token_type_ids"].tolist() == [[0, 1, 1], [0, 0, 0]]
-    assert {tensor.dtype for tensor in inputs.values()} == {torch.int64}
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.data())
+def test_a_run_goes_on_from_any_step_with_the_batches_it_would_have_had(
+    rows: int, batch_size: int, data: st.DataObject
+) -> None:
+    lengths, epochs = random_lengths(rows), 3
 
+    def batches(step: int) -> list[list[int]]:
+        found = visit_from(step, lengths, batch_size=batch_size, seed=1, epochs=epochs)
+        return [batch.tolist() for batch in found]
 
-def test_a_model_gets_the_inputs_it_takes_and_no_other() -> None:
-    inputs = collate(ENCODED, [np.array(0)] * 3, BATCH, inputs=ALL[:2], pad_token_id=PAD).inputs
-    assert set(inputs) == {"input_ids", "attention_mask"}
-
-
-@pytest.mark.parametrize(
-    ("targets", "expected"),
-    [
-        pytest.param([np.array(n, dtype=np.int64) for n in (4, 5, 6)], torch.tensor([6, 4]), id="single-label"),
-        pytest.param(
-            [np.array([n, 1 - n], dtype=np.float32) for n in (0, 1, 1)],
-            torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
-            id="multi-label",
-        ),
-        pytest.param(
-            [np.array(n, dtype=np.float32) for n in (0.25, 0.5, 1)], torch.tensor([1.0, 0.25]), id="regression"
-        ),
-        pytest.param(
-            [np.array(row, dtype=np.int64) for row in ([IGNORED, 3], [0, 0, 0, 0], [IGNORED, 1, 2])],
-            torch.tensor([[IGNORED, 1, 2], [IGNORED, 3, IGNORED]]),
-            id="token",
-        ),
-    ],
-)
-def test_targets_of_each_task_stack_in_the_batchs_order(targets: list[Target], expected: torch.Tensor) -> None:
-    found = collate(ENCODED, targets, BATCH, inputs=ALL, pad_token_id=PAD).targets
-    assert found.dtype == expected.dtype
-    assert found.tolist() == expected.tolist()
+    whole = batches(0)
+    assert len(whole) == epochs * num_batches(rows, batch_size=batch_size)
+    step = data.draw(st.integers(0, len(whole)))
+    assert batches(step) == whole[step:]

@@ -1,0 +1,89 @@
+"""The forward pass of ModernBERT (Warner et al. 2024) over packed tokens, through the modules of a transformers model.
+
+    x = norm(words)
+    for each layer: x = x + output(attention(rotate(qkv(norm(x))))); x = x + down(act(a) * b), a and b the halves of up(norm(x))
+    x = norm(x); head
+
+Most layers attend within a window. Positions are angles by which queries and keys are turned.
+"""
+
+from typing import Any
+
+import torch
+
+from .packing import Packing
+from .post_norm import Attend, Drop
+
+
+class ModernBert:
+    """A model's modules.
+
+    Args:
+        model: a transformers ModernBERT with a head for texts or tokens.
+        per_token: which of the two.
+    """
+
+    padding_idx = None
+
+    def __init__(self, model: Any, *, per_token: bool) -> None:
+        self.model, self.layers = model, list(model.model.layers)
+        self.num_heads = int(model.config.num_attention_heads)
+        self.per_token = per_token
+        self.reads_all = per_token or model.config.classifier_pooling == "mean"
+
+    def __call__(self, packing: Packing, attend: Attend, drop: Drop) -> torch.Tensor:
+        """Compute logits: (B, C), or (T, C) for a tagger."""
+        embeddings = self.model.model.embeddings
+        x = drop(embeddings.norm(embeddings.tok_embeddings(packing.input_ids)), embeddings.drop.p)  # (T, H)
+        for index, layer in enumerate(self.layers):
+            firsts = packing.firsts if index == len(self.layers) - 1 and not self.reads_all else None
+            x = self._layer(layer, x, packing, firsts, attend, drop)
+        x = self.model.model.final_norm(x)
+        if self.reads_all and not self.per_token:
+            x = _means(x, packing)
+        logits: torch.Tensor = self.model.classifier(drop(self.model.head(x), self.model.drop.p))
+        return logits
+
+    def _layer(
+        self, layer: Any, x: torch.Tensor, packing: Packing, firsts: torch.Tensor | None, attend: Attend, drop: Drop
+    ) -> torch.Tensor:
+        attention, feed_forward = layer.attn, layer.mlp
+        q, k, v = attention.Wqkv(layer.attn_norm(x)).chunk(3, dim=1)  # (T, H) each
+        cos, sin = attention.rotary_emb(q, position_ids=packing.positions[None])  # (1, T, d)
+        q, k = (_turn(part, cos[0], sin[0], self.num_heads) for part in (q, k))
+        if firsts is not None:
+            x, q = x[firsts], q[firsts]  # (B, H) from here on
+        sides = attention.local_attention[0]
+        context = attend(
+            q,
+            torch.cat([k, v], dim=1),
+            num_heads=self.num_heads,
+            p=attention.attention_dropout,
+            window=None if sides < 0 else sides,
+        )
+        x = x + drop(attention.Wo(context), getattr(attention.out_drop, "p", 0.0))
+        a, b = feed_forward.Wi(layer.mlp_norm(x)).chunk(2, dim=1)
+        added: torch.Tensor = feed_forward.Wo(drop(feed_forward.act(a) * b, feed_forward.drop.p))
+        return x + added
+
+
+def unsupported(model: Any) -> str | None:
+    """Say why a ModernBERT cannot be walked; None where it can."""
+    attention = model.model.layers[0].attn
+    if hasattr(attention, "rotary_emb") and hasattr(attention, "local_attention"):
+        return None
+    return "this version of transformers keeps its rotary embedding elsewhere"
+
+
+def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Rotate the pairs (i, i + d/2) of each head by its position's angles (Su et al. 2021): (T, H) → (T, H)."""
+    heads = x.view(len(x), num_heads, -1)  # (T, heads, d)
+    first, second = heads.chunk(2, dim=-1)
+    return (heads * cos[:, None] + torch.cat([-second, first], dim=-1) * sin[:, None]).flatten(1)
+
+
+def _means(x: torch.Tensor, packing: Packing) -> torch.Tensor:
+    """Average the tokens of each text: (T, H) → (B, H)."""
+    lengths = torch.diff(packing.firsts, append=packing.firsts.new_tensor([len(x)]))
+    text_of = torch.repeat_interleave(torch.arange(len(lengths), device=x.device), lengths)
+    return x.new_zeros(len(lengths), x.shape[1]).index_add_(0, text_of, x) / lengths[:, None]

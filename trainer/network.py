@@ -1,0 +1,56 @@
+"""Which of the two ways a model is trained: packed where that gives the answers of transformers' own forward pass, else padded."""
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from runtime.encode import Batch
+
+from .packed import Packed, unsupported
+from .padded import Padded
+
+Network: TypeAlias = Packed | Padded
+TOLERANCE = 1e-4  # of fp32 logits, beside the largest of them; 1e-6 is usual
+NUM_TRIED = 8  # texts, the shortest and the longest among them
+
+
+class Choice(NamedTuple):
+    """A network, and a line about it for people."""
+
+    network: Network
+    description: str
+
+
+def choose_network(model: Any, *, per_token: bool, inputs: tuple[str, ...], pad_token_id: int, texts: Batch) -> Choice:
+    """Choose how a model is trained.
+
+    Args:
+        model: a transformers model, where it will be trained.
+        per_token: whether its head labels tokens.
+        inputs: the names of what it is fed.
+        pad_token_id: what a rectangle is filled with.
+        texts: of the training data; a packed pass is tried on a few before it is trusted.
+    """
+    padded = Padded(model, inputs=inputs, pad_token_id=pad_token_id)
+    reason = unsupported(model)
+    if reason is None:
+        packed = Packed(model, per_token=per_token, inputs=inputs)
+        difference = _difference(packed, padded, texts)
+        if difference <= TOLERANCE:
+            return Choice(packed, "texts are packed: no padding is computed")
+        reason = f"this version of transformers computes something else: logits differ by {difference:.1e}"
+    return Choice(padded, f"texts are padded to their batch's longest: no packed pass for this model ({reason})")
+
+
+def _difference(packed: Packed, padded: Padded, texts: Batch) -> float:
+    """Compare the two passes in fp32: the largest difference, beside the largest logit."""
+    by_length = np.argsort(-texts.lengths, kind="stable")
+    tried = texts.take(by_length[np.linspace(0, len(by_length) - 1, NUM_TRIED).astype(np.intp)])
+    logits = []
+    for network in (packed, padded):
+        network.eval()
+        with torch.no_grad():
+            found = network(network.feed(tried)).float().cpu().numpy()
+        logits.append(np.concatenate([row.ravel() for row in network.split(found, tried.lengths)]))
+    return float(np.abs(logits[0] - logits[1]).max() / max(1.0, np.abs(logits[1]).max()))

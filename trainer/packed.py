@@ -1,0 +1,82 @@
+"""Training without padding: a transformers model's own weights, in a forward pass over packed tokens.
+
+PACKED lists the architectures that have such a pass.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from runtime.encode import Batch
+
+from . import modernbert, post_norm
+from .attention import attend
+from .families import FAMILIES
+from .noise import Noise
+from .objectives import Floats, Target
+from .packing import Packing, pack
+from .padded import per_token
+
+
+class Walk(NamedTuple):
+    """How an architecture is walked, and a function that says why a model of it cannot be."""
+
+    make: Callable[..., Any]
+    unsupported: Callable[[Any], str | None]
+
+
+PACKED: dict[str, Walk] = {
+    **dict.fromkeys(FAMILIES, Walk(post_norm.PostNorm, post_norm.unsupported)),
+    "modernbert": Walk(modernbert.ModernBert, modernbert.unsupported),
+}
+
+
+class Packed(torch.nn.Module):
+    """A model that takes packed texts.
+
+    Args:
+        model: a transformers model of one of PACKED, with a head for texts or tokens.
+        per_token: which of the two.
+        inputs: the names of what it is fed; without token_type_ids among them all types are 0.
+    """
+
+    def __init__(self, model: Any, *, per_token: bool, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self._walk = PACKED[model.config.model_type].make(model, per_token=per_token)
+        self._has_types = "token_type_ids" in inputs
+
+    def feed(self, texts: Batch) -> Packing:
+        """Make what `forward` takes of B texts, which are sorted by length."""
+        if not self._has_types:
+            texts = texts._replace(token_type_ids=np.zeros_like(texts.token_type_ids))
+        return pack(texts, padding_idx=self._walk.padding_idx)
+
+    def forward(self, packing: Packing, noise: Noise | None = None) -> torch.Tensor:
+        """Compute logits (B, C), or (T, C) for a tagger; `noise` says what is dropped while training."""
+        packing = packing.to(next(self.model.parameters()).device)
+        noise = noise if self.training else None
+        logits: torch.Tensor = self._walk(
+            packing, partial(attend, blocks=packing.blocks, noise=noise), noise.drop if noise else lambda x, p: x
+        )
+        return logits
+
+    def stack(self, targets: Sequence[Target], lengths: npt.NDArray[np.int32]) -> torch.Tensor:
+        """Put the targets of B texts beside their logits: (B,), (B, C), or (T,) for a tagger."""
+        return torch.from_numpy((np.concatenate if per_token(targets) else np.stack)(targets))
+
+    def split(self, logits: Floats, lengths: npt.NDArray[np.int32]) -> list[Floats]:
+        """Give each text its logits: (C,), or (t, C) for a tagger."""
+        return list(logits) if len(logits) == len(lengths) else np.split(logits, np.cumsum(lengths)[:-1])
+
+
+def unsupported(model: Any) -> str | None:
+    """Say why a model has no packed pass; None where it has."""
+    kind = model.config.model_type
+    if kind not in PACKED:
+        return f"{kind} is not among {', '.join(PACKED)}"
+    return PACKED[kind].unsupported(model)

@@ -1,0 +1,63 @@
+"""A batch of packed texts as tensors: `runtime.encode.Batch`, and where its texts lie."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from runtime.encode import Batch
+
+from .attention import Block, find_blocks
+
+
+class Packing(NamedTuple):
+    """B packed texts.
+
+    Attributes:
+        input_ids: (T,).
+        token_type_ids: (T,).
+        positions: (T,) as the model's table of positions counts them.
+        firsts: (B,) the row of each text's first token.
+        blocks: the texts of one length that follow each other.
+    """
+
+    input_ids: torch.Tensor
+    token_type_ids: torch.Tensor
+    positions: torch.Tensor
+    firsts: torch.Tensor
+    blocks: tuple[Block, ...]
+
+    def to(self, device: torch.device) -> "Packing":
+        """Move it to a device."""
+        return self._replace(
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            token_type_ids=self.token_type_ids.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            firsts=self.firsts.to(device, non_blocking=True),
+        )
+
+
+def pack(batch: Batch, *, padding_idx: int | None) -> Packing:
+    """Make tensors of a batch.
+
+    Args:
+        batch: sorted by length, so that texts of one length stand together.
+        padding_idx: None where positions count 0, 1, 2 …; else RoBERTa's way, from padding_idx + 1, over tokens that are not padding_idx.
+    """
+    return Packing(
+        torch.from_numpy(batch.input_ids),
+        torch.from_numpy(batch.token_type_ids),
+        torch.from_numpy(_positions(batch, padding_idx)),
+        torch.from_numpy(batch.cu_seqlens[:-1].astype(np.int64)),
+        find_blocks(batch.cu_seqlens),
+    )
+
+
+def _positions(batch: Batch, padding_idx: int | None) -> npt.NDArray[np.int64]:
+    counted = (
+        np.ones_like(batch.input_ids) if padding_idx is None else (batch.input_ids != padding_idx).astype(np.int64)
+    )
+    before = np.concatenate([[0], np.cumsum(counted)])  # (T+1,) counted tokens before each row
+    count = before[1:] - np.repeat(before[batch.cu_seqlens[:-1]], batch.lengths)
+    return np.asarray(count - 1 if padding_idx is None else count * counted + padding_idx)

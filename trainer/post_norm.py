@@ -1,0 +1,116 @@
+"""The forward pass of a post-norm encoder (families.py) over packed tokens, through the modules of a transformers model.
+
+What transformers computes for a padded batch, less the padding, less the passes over memory that dropout and attention cost there, and in the last
+layer for those tokens alone that the head reads.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .families import FAMILIES, FUNCTIONS, TOKEN_HEAD
+from .packing import Packing
+
+Attend = Callable[..., torch.Tensor]  # (q, kv, num_heads=, p=, window=) → context, as attention.attend
+Drop = Callable[[torch.Tensor, float], torch.Tensor]  # (x, p) → x with a share p of its numbers dropped
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"tanh": torch.tanh, "gelu": F.gelu, "relu": F.relu}
+
+
+class PostNorm:
+    """A model's modules by their roles.
+
+    Args:
+        model: a transformers model of one of `families.FAMILIES` with a head for texts or tokens.
+        per_token: which of the two.
+    """
+
+    def __init__(self, model: Any, *, per_token: bool) -> None:
+        config, family = model.config, FAMILIES[model.config.model_type]
+        base = model.get_submodule(model.base_model_prefix)
+        names = family.names._asdict()
+        self.layers = [
+            {role: layer.get_submodule(name) for role, name in names.items()}
+            for layer in base.get_submodule(family.layers)
+        ]
+        self.embeddings, self.projection = base.embeddings, getattr(base, "embeddings_project", None)
+        self.num_heads = int(getattr(config, family.settings[0]))
+        self.activation = activation_of(config, family.settings[1])
+        self.p, self.attention_p = (float(getattr(config, name)) for name in family.dropouts)
+        self.output_p = self.p if family.drops_attention_output else 0.0
+        head = TOKEN_HEAD if per_token else family.head
+        self.head = [(model.get_submodule(name), function) for name, function in head]
+        self.head_p = float(model.get_submodule("dropout" if per_token else family.head_dropout).p)
+        self.drops_features = family.drops_features and not per_token
+        self.padding_idx = int(self.embeddings.padding_idx) if family.counts_tokens else None
+        self.per_token = per_token
+
+    def __call__(self, packing: Packing, attend: Attend, drop: Drop) -> torch.Tensor:
+        """Compute logits: (B, C), or (T, C) for a tagger."""
+        x = self._embed(packing, drop)  # (T, H)
+        for index, layer in enumerate(self.layers):
+            last = index == len(self.layers) - 1 and not self.per_token
+            x = self._layer(layer, x, packing.firsts if last else None, attend, drop)
+        return self._label(x, drop)
+
+    def _embed(self, packing: Packing, drop: Drop) -> torch.Tensor:
+        embeddings = self.embeddings
+        x = embeddings.word_embeddings(packing.input_ids) + embeddings.position_embeddings(packing.positions)
+        types = getattr(embeddings, "token_type_embeddings", None)
+        if types is not None:
+            x = x + types(packing.token_type_ids)
+        x = drop(embeddings.LayerNorm(x), self.p)
+        return x if self.projection is None else self.projection(x)
+
+    def _layer(
+        self, layer: dict[str, Any], x: torch.Tensor, firsts: torch.Tensor | None, attend: Attend, drop: Drop
+    ) -> torch.Tensor:
+        width = layer["query"].out_features
+        if firsts is None:
+            qkv = joint_linear(x, layer["query"], layer["key"], layer["value"])
+            q, kv = torch.split(qkv, [width, 2 * width], dim=1)
+        else:
+            kv = joint_linear(x, layer["key"], layer["value"])
+            x = x[firsts]  # (B, H) from here on
+            q = layer["query"](x)
+        context = attend(q, kv, num_heads=self.num_heads, p=self.attention_p)
+        x = layer["attention_norm"](x + drop(layer["output"](context), self.output_p))
+        return layer["norm"](x + drop(layer["down"](self.activation(layer["up"](x))), self.p))  # type: ignore[no-any-return]
+
+    def _label(self, x: torch.Tensor, drop: Drop) -> torch.Tensor:
+        if self.drops_features:
+            x = drop(x, self.head_p)
+        for index, (linear, function) in enumerate(self.head):
+            if index == len(self.head) - 1:
+                x = drop(x, self.head_p)
+            x = linear(x)
+            x = x if function is None else ACTIVATIONS[function](x)
+        return x
+
+
+def unsupported(model: Any) -> str | None:
+    """Say why a model of one of the families cannot be walked; None where it can."""
+    config, family = model.config, FAMILIES[model.config.model_type]
+    if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
+        return "its positions are relative"
+    if hasattr(getattr(model.get_submodule(model.base_model_prefix), "encoder", None), "relative_attention_bias"):
+        return "its attention has a relative bias"
+    if getattr(config, "is_decoder", False):
+        return "it is a decoder"
+    activation = getattr(config, family.settings[1])
+    return None if activation in FUNCTIONS else f"its activation {activation!r} is not among {', '.join(FUNCTIONS)}"
+
+
+def activation_of(config: Any, setting: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Give the function that a configuration names."""
+    from transformers.activations import get_activation
+
+    function: Callable[[torch.Tensor], torch.Tensor] = get_activation(getattr(config, setting))
+    return function
+
+
+def joint_linear(x: torch.Tensor, *linears: torch.nn.Linear) -> torch.Tensor:
+    """Compute several products of the same rows as one: (T, K) → (T, N1 + N2 + …)."""
+    weight = torch.cat([linear.weight for linear in linears])
+    return F.linear(x, weight, torch.cat([linear.bias for linear in linears]))

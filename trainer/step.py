@@ -1,0 +1,134 @@
+"""One optimizer step: a batch in parts, forward, backward, clip, update."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from runtime.encode import Batch
+
+from .device import Place
+from .errors import TrainingError
+from .network import Network
+from .noise import Noise
+from .objectives import Objective, Target
+
+
+@dataclass(kw_only=True)
+class Stepper:
+    """Takes steps. A batch that does not fit into memory is cut into twice as many parts, from then on; the sum, and so the step, stays the same.
+
+    Attributes:
+        network: how the model is trained.
+        wrapped: the same as accelerate prepared it.
+        optimizer: of its parameters.
+        objective: the task's.
+        texts: all rows' tokens.
+        targets: all rows' targets.
+        weights: (C,) of the labels, or None.
+        label_smoothing: see objectives.
+        max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
+        place: device and processes.
+        seed: of what is dropped.
+        num_parts: what a process's share of a batch is computed in.
+        say: where lines for people go.
+    """
+
+    network: Network
+    wrapped: Any
+    optimizer: Any
+    objective: Objective
+    texts: Batch
+    targets: Sequence[Target]
+    weights: torch.Tensor | None
+    label_smoothing: float
+    max_grad_norm: float
+    place: Place
+    seed: int
+    num_parts: int
+    say: Callable[[str], None] = field(repr=False)
+
+    def take(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
+        """Take a step, counted from 0, on the rows `indices` and give its loss, still on the device.
+
+        Raises:
+            TrainingError: there is not enough memory for a single row.
+        """
+        accelerator = self.place.accelerator
+        self.wrapped.train()
+        loss = self._gradients(step, indices)
+        if self.max_grad_norm:
+            accelerator.clip_grad_norm_(self.wrapped.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        reduced: torch.Tensor = accelerator.reduce(loss, reduction="sum")
+        return reduced
+
+    def _gradients(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
+        while True:
+            try:
+                return self._forward_backward(step, indices)
+            except (RuntimeError, MemoryError) as exc:
+                if not _is_out_of_memory(exc):
+                    raise
+                self._halve(step, indices, exc)
+
+    def _forward_backward(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
+        accelerator = self.place.accelerator
+        count = self.objective.count([self.targets[index] for index in indices])
+        loss = torch.zeros((), device=accelerator.device)
+        parts = _parts(indices, self.place, self.num_parts)
+        for number, (part, weight) in enumerate(parts, start=1):
+            batch = self.texts.take(part)
+            targets = self.network.stack([self.targets[index] for index in part], batch.lengths)
+            with accelerator.no_sync(self.wrapped) if number < len(parts) else nullcontext():
+                logits = self.wrapped(
+                    self.network.feed(batch), noise=Noise(self.seed, step, accelerator.process_index, number)
+                ).float()
+                # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
+                part_loss = self.objective.loss(
+                    logits, targets.to(accelerator.device), self.weights, self.label_smoothing
+                ) / max(1, count)
+                accelerator.backward(part_loss * weight * accelerator.num_processes)
+            loss += part_loss.detach() * weight
+        return loss
+
+    def _halve(self, step: int, indices: npt.NDArray[np.intp], exc: BaseException) -> None:
+        """Make room: half as many rows at once."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.place.accelerator.num_processes > 1:  # the others wait for this one's gradients
+            raise TrainingError(
+                f"process {self.place.accelerator.process_index} has too little memory at step {step + 1}. "
+                f"Raise --gradient-accumulation (it is {self.num_parts}), or lower --max-length."
+            ) from exc
+        longest = int(self.texts.lengths[indices].max())
+        if self.num_parts >= len(indices):
+            raise TrainingError(
+                f"there is too little memory at step {step + 1} for a single text of {longest} tokens. Lower --max-length, or take a smaller --model."
+            ) from exc
+        self.num_parts *= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.say(
+            f"warning: too little memory for {len(indices)} rows of up to {longest} tokens at step {step + 1}; "
+            f"from here on a batch is computed in {self.num_parts} parts, which changes no result but takes longer"
+        )
+
+
+def _parts(indices: npt.NDArray[np.intp], place: Place, num_parts: int) -> list[tuple[npt.NDArray[np.intp], float]]:
+    """Cut a batch into this process's parts. Where rows run out, a row of weight 0 keeps the processes in step."""
+    parts, processes = [], place.accelerator.num_processes
+    for part in range(place.accelerator.process_index, processes * num_parts, processes):
+        chosen = indices[part :: processes * num_parts]
+        if len(chosen) or processes > 1:
+            parts.append((chosen, 1.0) if len(chosen) else (indices[:1], 0.0))
+    return parts
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    """Whether torch, on a GPU or a CPU, or numpy ran out of memory; a CPU's allocator has no class of its own."""
+    return isinstance(exc, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(exc)
