@@ -14,6 +14,7 @@ from bench import (
     export_time,
     gpu,
     grid,
+    kills,
     latency,
     make_model,
     plot,
@@ -22,6 +23,7 @@ from bench import (
     size,
     throughput,
     tokenizing,
+    training,
 )
 from bench.closure import closure
 from export.__main__ import main as export_main
@@ -324,3 +326,48 @@ def test_tokenizing_compares_and_times(
     assert all(said["different"] == 0 for said in compared.values())
     assert 0 < compared["texts"]["left"] < compared["texts"]["compared"]
     assert "times as fast" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_training_beside_transformers_trainer(
+    model: dict[str, Path], run_program: Callable[..., Any], tmp_path: Path
+) -> None:
+    rows = tmp_path / "labelled.jsonl"
+    rows.write_text("".join(json.dumps({"text": TEXTS[n % 6], "label": "ab"[n % 2]}) + "\n" for n in range(330)))
+    only = ("portabert fp32", "portabert", "Trainer grouped")
+    flags = ("--num-rows=320", "--repeats=1", "--no-peak", f"--model={model['run']}", f"--rows={rows}")
+    _, document = run_program(training, only=only, flags=flags)
+    assert list(document["trainers"]) == list(only)
+    ours, other = (document["trainers"][name] for name in ("portabert", "Trainer grouped"))
+    assert ours["slower"] == 1
+    assert other["slower"] == pytest.approx(other["seconds"][0] / ours["seconds"][0])
+    assert ours["texts_per_s"] == pytest.approx(320 / ours["seconds"][0])
+
+
+@pytest.mark.slow
+def test_kills(model: dict[str, Path], run_program: Callable[..., Any], tmp_path: Path) -> None:
+    flags = ("--num-kills=1", f"--model={model['run']}", f"--work={tmp_path / 'kills'}")
+    table, document = run_program(kills, only=(), flags=flags)
+    assert table.splitlines()[-1] == "1 of 1 resumed runs are the undisturbed one, byte for byte"
+    assert document["kills"][0]["differing"] == []
+
+
+def test_a_run_that_differs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed run whose log is another one."""
+
+    class Process:
+        returncode = 0
+
+        def wait(self, timeout: float | None = None) -> int:
+            return 0
+
+    def start(config: kills.KillsConfig, run: Path, *flags: str) -> Process:
+        run.mkdir(parents=True)
+        for name in kills.COMPARED:
+            (run / name).write_text(name if name != "metrics.jsonl" else run.name)
+        return Process()
+
+    monkeypatch.setattr(kills, "_start", start)
+    config = kills.KillsConfig(work=tmp_path)
+    start(config, tmp_path / "undisturbed")
+    assert kills._kill(config, 1, 0.0)["differing"] == ["metrics.jsonl"]
