@@ -49,7 +49,8 @@ def main() -> None:
     while undisturbed.poll() is None and not (config.work / "undisturbed" / "train_config.json").is_file():
         time.sleep(0.05)
     begun = time.perf_counter() - start
-    assert undisturbed.wait() == 0, "the undisturbed run failed; run it by hand"
+    _, told = undisturbed.communicate()
+    assert undisturbed.returncode == 0, told
     duration = time.perf_counter() - start
     moments = np.random.default_rng(config.seed).uniform(begun, duration, config.num_kills)
     kills = [_kill(config, number, float(moment)) for number, moment in enumerate(moments, start=1)]
@@ -65,10 +66,10 @@ def _kill(config: KillsConfig, number: int, moment: float) -> dict[str, Any]:
     run = config.work / f"killed-{number}"
     process = _start(config, run)
     try:
-        process.wait(timeout=moment)
+        process.communicate(timeout=moment)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        process.communicate()
     killed, finished = process.returncode != 0, (run / "run.json").is_file()
     begun = (run / "train_config.json").is_file()
     how = "ended before the kill" if not killed or finished else "killed before its first step" if not begun else ""

@@ -358,8 +358,8 @@ def test_a_run_that_differs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     class Process:
         returncode = 0
 
-        def wait(self, timeout: float | None = None) -> int:
-            return 0
+        def communicate(self, timeout: float | None = None) -> tuple[None, str]:
+            return None, ""
 
     def start(config: kills.KillsConfig, run: Path, *flags: str) -> Process:
         run.mkdir(parents=True)
