@@ -11,6 +11,7 @@ from runtime.tables import Layout
 TaskName = Literal["single-label", "multi-label", "regression", "token"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Weighting = Literal["inverse", "effective"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -73,16 +74,22 @@ class TrainConfig:
     """How the learning rate falls after the warm-up."""
     warmup_fraction: float = 0.1
     """The share of all steps in which the learning rate rises from 0."""
+    layer_decay: float = 1.0
+    """What the learning rate is multiplied by from each layer to the one below; 1 is the same for all, .9 keeps the lower ones nearer to what they were."""
+    reinit_layers: int = 0
+    """Top layers (and the pooler) that start from random weights; they may be too bent to the pretraining's task."""
     weight_decay: float = 0.01
     """AdamW's decoupled decay; biases and norms have none."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     max_length: int | None = None
     """Tokens of a text; longer ones are cut. Not set: what the model can take, at most 512."""
-    class_weights: bool = False
-    """Weigh labels by the inverse of their frequency."""
+    class_weights: Weighting | None = None
+    """Weigh labels by the inverse of their rows, or of their effective number of rows, which evens out less. Not set: all alike."""
     label_smoothing: float = 0.0
     """Share of the target spread over the other labels (single-label and token)."""
+    focal_gamma: float = 0.0
+    """How much less a target counts that is already likely (focal loss; 2 is usual); 0 is cross-entropy as it is."""
     seed: int = 0
     """Seed of the order of rows, the new head and dropout."""
     precision: Precision = "auto"
@@ -119,6 +126,14 @@ class TrainConfig:
             ),
             (0 < self.learning_rate < 1, "--learning-rate must be between 0 and 1", self.learning_rate),
             (0 <= self.warmup_fraction <= 1, "--warmup-fraction must be between 0 and 1", self.warmup_fraction),
+            (0 < self.layer_decay <= 1, "--layer-decay must be above 0 and at most 1", self.layer_decay),
+            (self.reinit_layers >= 0, "--reinit-layers must be 0 or more", self.reinit_layers),
+            (self.focal_gamma >= 0, "--focal-gamma must be 0 or more", self.focal_gamma),
+            (
+                self.focal_gamma == 0 or self.task != "regression",
+                "--focal-gamma needs labels; --task regression has none",
+                self.task,
+            ),
             (self.weight_decay >= 0, "--weight-decay must be 0 or more", self.weight_decay),
             (self.max_grad_norm >= 0, "--max-grad-norm must be 0 or more", self.max_grad_norm),
             (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
@@ -157,7 +172,7 @@ class TrainConfig:
                 self.task,
             ),
             (
-                not self.class_weights or self.task != "regression",
+                self.class_weights is None or self.task != "regression",
                 "--class-weights needs labels; --task regression has none",
                 self.task,
             ),

@@ -11,9 +11,10 @@ from runtime.batching import plan
 from runtime.encode import Encoded
 from runtime.records import Record
 
+from .losses import Floats
 from .metrics import Metrics
 from .network import Network
-from .objectives import Floats, Objective
+from .objectives import Objective
 
 MAX_BATCH_TOKENS = 4096  # bounds memory; evaluation has no gradients to keep
 

@@ -27,10 +27,12 @@ from .device import Place, choose_place
 from .errors import Interrupted, TrainingError
 from .evaluate import evaluate
 from .history import METRICS, TIMING, History
+from .layers import reinitialise
+from .losses import LossOptions, Target
 from .metrics import Metrics, is_better
 from .model import graph_inputs, load_pretrained, start_head_at
 from .network import choose_network
-from .objectives import OBJECTIVES, Target
+from .objectives import OBJECTIVES
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
 from .pace import Pace
 from .report import write_report
@@ -103,6 +105,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     rows, texts = splits["train"], splits["train"].encoded.batch
     if pretrained.head_is_new and objective.prior is not None and start_head_at(model, objective.prior(rows.targets)):
         say("the new head starts at the labels' frequencies")
+    if config.reinit_layers:
+        say(reinitialise(model, config.reinit_layers))
     choice = choose_network(
         model,
         per_token=TASKS[config.task].per_token,
@@ -121,7 +125,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
 
     # Optimizer and schedule
     wrapped = accelerator.prepare(choice.network)
-    optimizer = accelerator.prepare(make_adamw(wrapped, weight_decay=config.weight_decay))
+    optimizer = accelerator.prepare(
+        make_adamw(wrapped, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+    )
     steps_an_epoch = num_batches(len(rows.records), batch_size=config.batch_size)
     total_steps = config.epochs * steps_an_epoch
     warmup_steps = round(config.warmup_fraction * total_steps)
@@ -133,6 +139,10 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         say(f"resumed at step {progress.step} of {total_steps}")
     elif config.resume:
         say("no state was saved yet: the run begins at its first step")
+    weights = None
+    if config.class_weights:
+        balanced = objective.weigh(rows.targets, len(data.labels), config.class_weights)
+        weights = torch.from_numpy(balanced).to(accelerator.device)
     stepper = Stepper(
         network=choice.network,
         wrapped=wrapped,
@@ -140,10 +150,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         objective=objective,
         texts=texts,
         targets=rows.targets,
-        weights=torch.from_numpy(objective.weigh(rows.targets, len(data.labels))).to(accelerator.device)
-        if config.class_weights
-        else None,
-        label_smoothing=config.label_smoothing,
+        loss=LossOptions(weights, config.label_smoothing, config.focal_gamma),
         max_grad_norm=config.max_grad_norm,
         place=place,
         seed=config.seed,

@@ -1,18 +1,13 @@
-"""What each task trains on and is judged by: one row of OBJECTIVES a task.
-
-Losses come as sums; the loop divides by the number of targets in the whole optimizer step, so that neither accumulation nor several processes change
-the gradient.
-"""
+"""What each task trains on and is judged by: one row of OBJECTIVES a task."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from runtime.conll import bio, entities
 from runtime.encode import Encoded, Tokens
@@ -21,12 +16,9 @@ from runtime.errors import InputError
 from runtime.records import Record, bio_tags, word_spans
 from runtime.tasks import sigmoid, softmax
 
-from . import metrics
+from . import losses, metrics
+from .losses import IGNORED, Floats, LossOptions, Target
 from .metrics import Metrics
-
-Floats: TypeAlias = npt.NDArray[np.float32]
-Target: TypeAlias = npt.NDArray[Any]  # of one text: () int64, (C,) float32, () float32 or (t,) int64
-IGNORED = -100  # a token that has no target: special tokens, and all but a word's first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +32,10 @@ class Objective:
         find_labels: (rows, --labels) → the label of each logit.
         known: the label of each logit → the names rows may use.
         targets: (rows, encoded rows, labels) → what the loss compares with, per text.
-        loss: (logits, targets, weights (C,) or None, label smoothing) → the sum of the losses; logits (B, C), or (T, C) or (B, S, C) of tokens.
+        loss: (logits, targets, options) → the sum of the losses.
         count: targets → what the sum is divided by.
         prior: targets → the logits (C,) a new head starts from, or None where they start at 0.
-        weigh: targets, number of labels → weights (C,) that balance the labels.
+        weigh: targets, number of labels, key of losses.WEIGHTINGS → weights (C,) that balance the labels.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
         measure: (logits per text, rows, tokens, labels) → metrics.
         metrics: the names of the metrics that `measure` gives.
@@ -56,10 +48,10 @@ class Objective:
     find_labels: Callable[[Sequence[Record], tuple[str, ...] | None], tuple[str, ...]]
     known: Callable[[tuple[str, ...]], frozenset[str]]
     targets: Callable[[Sequence[Record], Encoded, tuple[str, ...]], list[Target]]
-    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+    loss: Callable[[torch.Tensor, torch.Tensor, LossOptions], torch.Tensor]
     count: Callable[[Sequence[Target]], int]
     prior: Callable[[Sequence[Target]], Floats] | None
-    weigh: Callable[[Sequence[Target], int], Floats]
+    weigh: Callable[[Sequence[Target], int, str], Floats]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
     metrics: tuple[str, ...]
@@ -107,23 +99,6 @@ def _single_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[s
     return [np.array(index[record.label or ""], dtype=np.int64) for record in records]
 
 
-def _single_loss(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
-) -> torch.Tensor:
-    return F.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum")
-
-
-def _inverse_frequency(targets: Sequence[Target], num_labels: int) -> Floats:
-    """Balance labels so that the mean weight of a target is 1 (King & Zeng 2001, scikit-learn's "balanced").
-
-    A label without a row weighs 1: label smoothing looks at its weight, and nothing is known of it.
-    """
-    flat = np.concatenate([np.ravel(target) for target in targets])
-    counts = np.bincount(flat[flat != IGNORED], minlength=num_labels)
-    present = counts > 0
-    return np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1).astype(np.float32)
-
-
 def _argmax(
     logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
 ) -> npt.NDArray[Any]:
@@ -144,12 +119,6 @@ def _multi_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[st
     return [np.array([label in (record.labels or ()) for label in labels], dtype=np.float32) for record in records]
 
 
-def _multi_loss(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
-) -> torch.Tensor:
-    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
-
-
 def _log_odds(targets: Sequence[Target]) -> Floats:
     """Start every label at its frequency (Lin et al. 2017, section 4.1).
 
@@ -158,12 +127,6 @@ def _log_odds(targets: Sequence[Target]) -> Floats:
     """
     share = np.stack(targets).mean(axis=0).clip(1 / (len(targets) + 1), 1 - 1 / (len(targets) + 1))
     return np.asarray(np.log(share / (1 - share)), dtype=np.float32)
-
-
-def _positive_weight(targets: Sequence[Target], num_labels: int) -> Floats:
-    """Weigh a label's presence by how much rarer it is than its absence."""
-    share = np.stack(targets).mean(axis=0).clip(1 / len(targets), 1)
-    return np.asarray((1 - share) / share, dtype=np.float32).clip(1e-3, None)
 
 
 def _over_half(
@@ -184,12 +147,6 @@ def _measure_multi(
 
 def _score_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str, ...]) -> list[Target]:
     return [np.array(record.score, dtype=np.float32) for record in records]
-
-
-def _square_loss(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
-) -> torch.Tensor:
-    return F.mse_loss(logits.squeeze(-1), targets, reduction="sum")
 
 
 def _values(
@@ -234,19 +191,6 @@ def _tag_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str,
             target[inside[:1]] = index[f"B-{span.label}"]
         targets.append(target)
     return targets
-
-
-def _token_loss(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
-) -> torch.Tensor:
-    return F.cross_entropy(
-        logits.flatten(0, -2),
-        targets.flatten(),
-        weight=weights,
-        label_smoothing=label_smoothing,
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
 
 
 def _word_tags(
@@ -305,10 +249,10 @@ OBJECTIVES: dict[str, Objective] = {
         find_labels=lambda records, given: _gather_labels(_label_of, 2, records, given),
         known=frozenset,
         targets=_single_targets,
-        loss=_single_loss,
+        loss=losses.cross_entropy,
         count=len,
         prior=None,
-        weigh=_inverse_frequency,
+        weigh=losses.label_weights,
         decide=_argmax,
         measure=_measure_single,
         metrics=("accuracy", "macro_f1"),
@@ -321,10 +265,10 @@ OBJECTIVES: dict[str, Objective] = {
         find_labels=lambda records, given: _gather_labels(lambda record: record.labels or (), 1, records, given),
         known=frozenset,
         targets=_multi_targets,
-        loss=_multi_loss,
+        loss=losses.binary_cross_entropy,
         count=lambda targets: sum(target.size for target in targets),
         prior=_log_odds,
-        weigh=_positive_weight,
+        weigh=losses.presence_weights,
         decide=_over_half,
         measure=_measure_multi,
         metrics=("micro_f1", "macro_f1", "map"),
@@ -337,10 +281,10 @@ OBJECTIVES: dict[str, Objective] = {
         find_labels=lambda records, given: given or ("score",),
         known=frozenset,
         targets=_score_targets,
-        loss=_square_loss,
+        loss=losses.square_error,
         count=len,
         prior=None,
-        weigh=lambda targets, num_labels: np.ones(num_labels, dtype=np.float32),
+        weigh=lambda targets, num_labels, weighting: np.ones(num_labels, dtype=np.float32),
         decide=_values,
         measure=_measure_regression,
         metrics=("spearman", "pearson", "rmse"),
@@ -353,10 +297,10 @@ OBJECTIVES: dict[str, Objective] = {
         find_labels=_find_tags,
         known=_known_types,
         targets=_tag_targets,
-        loss=_token_loss,
+        loss=losses.cross_entropy,
         count=lambda targets: sum(int((target != IGNORED).sum()) for target in targets),
         prior=None,
-        weigh=_inverse_frequency,
+        weigh=losses.label_weights,
         decide=_word_tags,
         measure=_measure_token,
         metrics=("span_f1", "span_precision", "span_recall"),

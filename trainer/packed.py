@@ -16,8 +16,8 @@ from runtime.encode import Batch
 from . import modernbert, post_norm
 from .attention import attend
 from .families import FAMILIES
+from .losses import Floats, Target
 from .noise import Noise
-from .objectives import Floats, Target
 from .packing import Packing, pack
 from .padded import per_token
 

@@ -10,8 +10,8 @@ import torch
 from runtime.batching import pad
 from runtime.encode import Batch
 
+from .losses import IGNORED, Floats, Target
 from .noise import Noise
-from .objectives import IGNORED, Floats, Target
 
 Feeds: TypeAlias = dict[str, torch.Tensor]
 

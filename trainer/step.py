@@ -13,9 +13,10 @@ from runtime.encode import Batch
 
 from .device import Place
 from .errors import TrainingError
+from .losses import LossOptions, Target
 from .network import Network
 from .noise import Noise
-from .objectives import Objective, Target
+from .objectives import Objective
 
 
 @dataclass(kw_only=True)
@@ -29,8 +30,7 @@ class Stepper:
         objective: the task's.
         texts: all rows' tokens.
         targets: all rows' targets.
-        weights: (C,) of the labels, or None.
-        label_smoothing: see objectives.
+        loss: what a user chose about the loss.
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
         place: device and processes.
         seed: of what is dropped.
@@ -44,8 +44,7 @@ class Stepper:
     objective: Objective
     texts: Batch
     targets: Sequence[Target]
-    weights: torch.Tensor | None
-    label_smoothing: float
+    loss: LossOptions
     max_grad_norm: float
     place: Place
     seed: int
@@ -90,9 +89,7 @@ class Stepper:
                     self.network.feed(batch), noise=Noise(self.seed, step, accelerator.process_index, number)
                 ).float()
                 # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
-                part_loss = self.objective.loss(
-                    logits, targets.to(accelerator.device), self.weights, self.label_smoothing
-                ) / max(1, count)
+                part_loss = self.objective.loss(logits, targets.to(accelerator.device), self.loss) / max(1, count)
                 accelerator.backward(part_loss * weight * accelerator.num_processes)
             loss += part_loss.detach() * weight
         return loss

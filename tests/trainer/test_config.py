@@ -129,7 +129,12 @@ def test_all_problems_are_told_together_with_their_values() -> None:
         ({"labels": ("a", "b"), "task": "regression"}, "--labels with --task regression must be one name. Got .*'b'"),
         ({"overwrite": True, "resume": True}, "--resume and --overwrite exclude each other"),
         ({"label_smoothing": 0.1, "task": "multi-label"}, "--label-smoothing is for .*Got 'multi-label' instead"),
-        ({"class_weights": True, "task": "regression"}, "--class-weights needs labels"),
+        ({"class_weights": "inverse", "task": "regression"}, "--class-weights needs labels"),
+        ({"focal_gamma": 2.0, "task": "regression"}, "--focal-gamma needs labels"),
+        ({"focal_gamma": -1.0}, r"--focal-gamma must be 0 or more. Got -1\.0 instead"),
+        ({"layer_decay": 0.0}, r"--layer-decay must be above 0 and at most 1. Got 0\.0 instead"),
+        ({"reinit_layers": -1}, "--reinit-layers must be 0 or more. Got -1 instead"),
+        ({"keep_checkpoints": 0}, "--keep-checkpoints must be a positive integer. Got 0 instead"),
         ({"text_pair_column": "b", "task": "token"}, "--text-pair-column has no meaning .*Got 'b' instead"),
         ({"train": "a.csv", "eval_fraction": 0.0, "patience": 2}, "--patience, .* need rows to evaluate on"),
         ({"train": "a.csv", "eval_fraction": 0.0, "best_metric": "macro_f1"}, "--best-metric need rows to evaluate on"),
@@ -147,7 +152,7 @@ def test_each_rule_tells_the_value(settings: dict[str, Any], told: str) -> None:
         {"eval_fraction": 0.0, "train": "a.csv", "eval": "b.csv", "patience": 1},
         {"eval_fraction": 0.0, "patience": 1},  # the demo has evaluation rows of its own
         {"warmup_fraction": 1.0, "max_grad_norm": 0.0, "weight_decay": 0.0},
-        {"task": "token", "label_smoothing": 0.1, "class_weights": True, "labels": ("place",)},
+        {"task": "token", "label_smoothing": 0.1, "class_weights": "inverse", "labels": ("place",)},
         {"task": "regression", "labels": ("stars",)},
     ],
 )
@@ -168,7 +173,7 @@ CHANGED: dict[str, Any] = {
     "output": "runs/other",
     "epochs": 3,
     "learning_rate": 2e-5,
-    "class_weights": True,
+    "class_weights": "effective",
     "max_length": 64,
     "eval": None,
     "schedule": "cosine",
@@ -199,17 +204,19 @@ def test_numbers_as_people_write_them_in_yaml_are_numbers(tmp_path: Path, parse:
 
 
 def test_flags_win_over_the_file_wherever_they_stand(tmp_path: Path, parse: Callable[..., TrainConfig]) -> None:
-    settings = {"epochs": 3, "labels": ["a", "b"], "class_weights": True, "train": "a.csv", "quoting": True}
+    settings = {"epochs": 3, "labels": ["a", "b"], "overwrite": True, "train": "a.csv", "quoting": True}
     file = write(tmp_path / "a.json", settings)
-    flags = ["--epochs=5", "--labels", "c", "d", "e", "--no-class-weights", "--quoting=False"]
+    flags = ["--epochs=5", "--labels", "c", "d", "e", "--no-overwrite", "--quoting=False"]
     for arguments in ([file, *flags], [*flags, file]):
         config = parse(*arguments)
-        assert (config.epochs, config.labels, config.class_weights) == (5, ("c", "d", "e"), False)
+        assert (config.epochs, config.labels, config.overwrite) == (5, ("c", "d", "e"), False)
         assert (config.quoting, config.train) == (False, "a.csv")
 
 
 def test_the_settings_of_a_run_are_a_config_file(tmp_path: Path, parse: Callable[..., TrainConfig]) -> None:
-    config = TrainConfig(train="a.tsv", labels=("b", "a"), columns=("x", "y"), quoting=True, class_weights=True, seed=4)
+    config = TrainConfig(
+        train="a.tsv", labels=("b", "a"), columns=("x", "y"), quoting=True, class_weights="inverse", seed=4
+    )
     write_config(tmp_path / "train_config.json", config)
     assert read_config(tmp_path / "train_config.json") == config
     parsed = parse(f"--config={tmp_path / 'train_config.json'}", f"--output={tmp_path / 'again'}")

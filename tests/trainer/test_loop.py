@@ -179,11 +179,13 @@ def test_the_learning_rate_takes_its_course(train: Run) -> None:
     "settings",
     [
         {"schedule": "cosine"},
-        {"class_weights": True},
+        {"class_weights": "inverse"},
         {"label_smoothing": 0.1},
         {"max_grad_norm": 0.0},
+        {"class_weights": "effective", "focal_gamma": 2.0},
+        {"layer_decay": 0.8, "reinit_layers": 1},
         {"gradient_accumulation": 16},
-        {"class_weights": True, "label_smoothing": 0.1, "labels": ("a", "b", "c", "d", "unused")},
+        {"class_weights": "inverse", "label_smoothing": 0.1, "labels": ("a", "b", "c", "d", "unused")},
     ],
     ids=str,
 )

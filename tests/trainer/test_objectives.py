@@ -22,8 +22,9 @@ from runtime.entities import find_entities, first_tokens
 from runtime.records import Record, Span, bio_tags, to_records, word_spans
 from runtime.tasks import TASKS, sigmoid, softmax
 from trainer import demo, metrics
+from trainer.losses import IGNORED, LossOptions, Target
 from trainer.network import Network
-from trainer.objectives import IGNORED, OBJECTIVES, Target
+from trainer.objectives import OBJECTIVES
 from trainer.packed import Packed
 from trainer.padded import Padded
 from trainer.step import _parts
@@ -64,7 +65,7 @@ WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 3.0])
 def test_the_single_label_loss_is_torchs_cross_entropy(weights: torch.Tensor | None, smoothing: float) -> None:
     expected = F.cross_entropy(LOGITS, CLASSES, weight=weights, label_smoothing=smoothing)  # divides by the weights
     divisor = len(CLASSES) if weights is None else weights[CLASSES].sum()
-    loss = OBJECTIVES["single-label"].loss(LOGITS, CLASSES, weights, smoothing)
+    loss = OBJECTIVES["single-label"].loss(LOGITS, CLASSES, LossOptions(weights, smoothing))
     torch.testing.assert_close(loss, expected * divisor)
 
 
@@ -75,14 +76,14 @@ def test_the_multi_label_loss_is_torchs_binary_cross_entropy(weights: torch.Tens
     objective = OBJECTIVES["multi-label"]
     count = objective.count([row.numpy() for row in truth])
     assert count == 28
-    torch.testing.assert_close(objective.loss(LOGITS, truth, weights, 0.0), expected * count)
+    torch.testing.assert_close(objective.loss(LOGITS, truth, LossOptions(weights)), expected * count)
 
 
 def test_the_regression_loss_is_torchs_mean_square() -> None:
     scores = torch.linspace(-1, 1, 7)
     objective = OBJECTIVES["regression"]
     expected = F.mse_loss(LOGITS[:, 0], scores)
-    torch.testing.assert_close(objective.loss(LOGITS[:, :1], scores, None, 0.0), expected * 7)
+    torch.testing.assert_close(objective.loss(LOGITS[:, :1], scores, LossOptions()), expected * 7)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -97,7 +98,7 @@ def test_the_token_loss_is_torchs_cross_entropy_over_the_tokens_with_a_target(
     objective = OBJECTIVES["token"]
     assert objective.count([row.numpy() for row in targets]) == 5
     divisor = 5 if weights is None else weights[targets[kept]].sum()
-    torch.testing.assert_close(objective.loss(logits, targets, weights, smoothing), expected * divisor)
+    torch.testing.assert_close(objective.loss(logits, targets, LossOptions(weights, smoothing)), expected * divisor)
 
 
 # accumulation
@@ -152,7 +153,7 @@ def test_neither_packing_nor_accumulation_nor_processes_change_the_gradient(
             for part, weight in _parts(np.arange(len(records)), place, accumulation):
                 batch = encoded.batch.take(part)
                 stacked = trained.stack([targets[index] for index in part], batch.lengths)
-                loss = objective.loss(trained(trained.feed(batch)), stacked, weights, smoothing)
+                loss = objective.loss(trained(trained.feed(batch)), stacked, LossOptions(weights, smoothing))
                 (loss / count * weight).backward()
         return [parameter.grad for parameter in twin.parameters()]
 
@@ -336,34 +337,34 @@ def test_decisions_are_flat_and_as_many_as_there_are_things_to_decide(
 
 def test_weights_of_labels_are_scikit_learns_balanced_ones() -> None:
     truth = np.array([0, 0, 0, 0, 1, 1, 2])
-    weights = OBJECTIVES["single-label"].weigh([np.array(label) for label in truth], 3)
+    weights = OBJECTIVES["single-label"].weigh([np.array(label) for label in truth], 3, "inverse")
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=truth), rtol=1e-6)
     assert weights[truth].mean() == pytest.approx(1.0)
 
 
 def test_a_label_without_a_row_leaves_the_others_weights_alone() -> None:
     truth = np.array([0, 0, 0, 2])
-    weights = OBJECTIVES["single-label"].weigh([np.array(label) for label in truth], 4)
+    weights = OBJECTIVES["single-label"].weigh([np.array(label) for label in truth], 4, "inverse")
     balanced = compute_class_weight("balanced", classes=np.array([0, 2]), y=truth)
     np.testing.assert_allclose(weights, [balanced[0], 1, balanced[1], 1], rtol=1e-6)
 
 
 def test_weights_of_tags_leave_out_tokens_without_a_target() -> None:
     rows = [np.array([IGNORED, 0, 0, IGNORED]), np.array([IGNORED, 1, 0, IGNORED])]
-    np.testing.assert_allclose(OBJECTIVES["token"].weigh(rows, 2), [4 / 6, 2], rtol=1e-6)
+    np.testing.assert_allclose(OBJECTIVES["token"].weigh(rows, 2, "inverse"), [4 / 6, 2], rtol=1e-6)
 
 
 def test_weights_of_several_labels_are_the_ratio_of_the_balanced_ones() -> None:
     truth = np.array([[1, 0, 1], [0, 0, 1], [0, 1, 1], [0, 1, 1]], dtype=np.float32)
-    weights = OBJECTIVES["multi-label"].weigh(list(truth), 3)
+    weights = OBJECTIVES["multi-label"].weigh(list(truth), 3, "inverse")
     for column in (0, 1):
         absent, present = compute_class_weight("balanced", classes=np.arange(2), y=truth[:, column])
         assert weights[column] == pytest.approx(present / absent)
-    assert 0 < weights[2] < 0.01, "always there: hardly to be learnt, and not 0"
+    assert weights[2] == pytest.approx(1 / 4), "always there: as if one row lacked it"
 
 
 def test_a_label_that_is_never_there_has_a_finite_weight() -> None:
-    weights = OBJECTIVES["multi-label"].weigh([np.array([0, 1], dtype=np.float32)] * 4, 2)
+    weights = OBJECTIVES["multi-label"].weigh([np.array([0, 1], dtype=np.float32)] * 4, 2, "inverse")
     assert np.isfinite(weights).all()
 
 
@@ -380,4 +381,4 @@ def test_regression_has_a_logit_and_no_labels() -> None:
     assert objective.find_labels([record], None) == ("score",)
     assert objective.find_labels([record], ("stars",)) == ("stars",)
     assert list(objective.labels_of(record)) == []
-    np.testing.assert_array_equal(objective.weigh([], 1), [1.0])
+    np.testing.assert_array_equal(objective.weigh([], 1, "inverse"), [1.0])

@@ -1,6 +1,7 @@
 """The learning rate's course, and AdamW as BERT was fine-tuned with."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -70,7 +71,7 @@ def test_matrices_decay_and_biases_and_norms_do_not(family: str, make_encoder_fo
 def test_frozen_parameters_stay_out() -> None:
     model = torch.nn.Linear(3, 2)
     model.weight.requires_grad_(False)
-    assert [len(group["params"]) for group in make_adamw(model, weight_decay=0.1).param_groups] == [0, 1]
+    assert [len(group["params"]) for group in make_adamw(model, weight_decay=0.1).param_groups] == [1]
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -99,3 +100,20 @@ def test_a_step_is_that_of_torchs_plain_adamw() -> None:
         optimizer.step()
         reference.step()
     torch.testing.assert_close(model.weight, weight)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert", "gpt2"])
+def test_each_layer_learns_slower_than_the_one_above(family: str, make_encoder_folder: Callable[[str], Path]) -> None:
+    """Two layers: embeddings, the first, the second, the head."""
+    folder = make_encoder_folder(family)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, pad_token_id=0)
+    optimizer = make_adamw(model, weight_decay=0.01, layer_decay=0.5)
+    set_learning_rate(optimizer, 1.0)
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+    assert rates.keys() == dict(model.named_parameters()).keys()
+    words = next(name for name, p in model.named_parameters() if p is model.get_input_embeddings().weight)
+    assert rates[words] == 0.125
+    assert {rate for name, rate in rates.items() if re.search(r"\b(layers?|h)\.0\.", name)} == {0.25}
+    assert {rate for name, rate in rates.items() if re.search(r"\b(layers?|h)\.1\.", name)} == {0.5}
+    assert [rate for name, rate in rates.items() if name.startswith(("classifier", "score", "pre_classifier"))][-1] == 1

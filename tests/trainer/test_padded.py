@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from runtime.encode import Batch
-from trainer.objectives import IGNORED, Target
+from trainer.losses import IGNORED, Target
 from trainer.packed import Packed
 from trainer.padded import Padded
 

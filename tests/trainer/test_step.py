@@ -12,6 +12,7 @@ import transformers
 from runtime.encode import Batch
 from trainer.device import choose_place
 from trainer.errors import TrainingError
+from trainer.losses import LossOptions
 from trainer.objectives import OBJECTIVES
 from trainer.packed import Packed
 from trainer.step import Stepper
@@ -48,8 +49,7 @@ def make_stepper(make_encoder_folder: Callable[[str], Path]) -> Callable[..., St
             objective=OBJECTIVES["single-label"],
             texts=Batch(ids, np.zeros_like(ids), np.concatenate([[0], np.cumsum(LENGTHS)]).astype(np.int32)),
             targets=[np.array(index % 3, dtype=np.int64) for index in range(len(LENGTHS))],
-            weights=None,
-            label_smoothing=0.0,
+            loss=LossOptions(),
             max_grad_norm=1.0,
             place=choose_place(device="cpu", precision="fp32"),
             seed=0,
