@@ -28,9 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(config: TrainConfig) -> int:
     from .errors import Interrupted  # torch takes seconds to import; --help should not
     from .loop import train
+    from .seeds import train_seeds
 
     try:
-        record = train(config, say=lambda line: print(line, file=sys.stderr, flush=True))
+        record = (train_seeds if config.seeds > 1 else train)(
+            config, say=lambda line: print(line, file=sys.stderr, flush=True)
+        )
     except Interrupted as exc:
         print(exc, file=sys.stderr)
         return 130  # as shells report Ctrl-C

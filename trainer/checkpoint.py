@@ -44,6 +44,7 @@ class RunRecord:
         best_step: the step whose weights were kept; None where nothing was measured.
         labels: the label of each logit.
         max_length: tokens of a text.
+        constant_loss: the mean loss of the best answer that is the same for all training texts.
         evaluation: where the evaluation rows came from.
         eval: metrics of the kept weights on them.
         test: metrics on the test rows.
@@ -57,6 +58,7 @@ class RunRecord:
     best_step: int | None
     labels: tuple[str, ...]
     max_length: int
+    constant_loss: float
     evaluation: Evaluation | None
     eval: dict[str, float] | None
     test: dict[str, float] | None

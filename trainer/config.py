@@ -92,6 +92,10 @@ class TrainConfig:
     """How much less a target counts that is already likely (focal loss; 2 is usual); 0 is cross-entropy as it is."""
     seed: int = 0
     """Seed of the order of rows, the new head and dropout."""
+    seeds: int = 1
+    """Train so often, from --seed on, keep the run that is best on the evaluation rows, and tell mean and deviation; a run whose loss shows that it learnt nothing is begun again."""
+    split_seed: int = 0
+    """Seed of which rows are held out of --train."""
     precision: Precision = "auto"
     """Arithmetic of the matrix products. auto: bf16 where the hardware has it, else fp32."""
     device: Device = "auto"
@@ -147,6 +151,12 @@ class TrainConfig:
                 self.save_steps is None or self.save_steps > 0,
                 "--save-steps must be a positive integer",
                 self.save_steps,
+            ),
+            (self.seeds > 0, "--seeds must be a positive integer", self.seeds),
+            (
+                self.seeds == 1 or evaluates,
+                "--seeds needs rows to choose by: --eval, or --eval-fraction above 0",
+                self.seeds,
             ),
             (self.keep_checkpoints > 0, "--keep-checkpoints must be a positive integer", self.keep_checkpoints),
             (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),

@@ -77,7 +77,7 @@ def load_data(config: TrainConfig) -> Data:
     if "eval" in rows:
         evaluation = Evaluation(rows["eval"].source, rows["eval"].sha256, "eval", len(held_out))
     elif config.eval_fraction:
-        train, held_out = hold_out(train, fraction=config.eval_fraction, seed=config.seed)
+        train, held_out = hold_out(train, fraction=config.eval_fraction, seed=config.split_seed)
         evaluation = Evaluation(rows["train"].source, rows["train"].sha256, "holdout", len(held_out))
     test = rows["test"].records if "test" in rows else []
     objective = OBJECTIVES[config.task]
@@ -118,7 +118,7 @@ def read_evaluation(config: TrainConfig, evaluation: Evaluation) -> list[Record]
             "Bring it back, or name other labelled rows with --eval."
         )
     if evaluation.split == "holdout":
-        return hold_out(again.records, fraction=config.eval_fraction, seed=config.seed)[1]
+        return hold_out(again.records, fraction=config.eval_fraction, seed=config.split_seed)[1]
     return again.records
 
 

@@ -43,7 +43,9 @@ def reinitialise(model: Any, count: int) -> str:
     layers = num_layers(model)
     if count > layers:
         raise ModelError(f"--reinit-layers {count}, but this {model.config.model_type} has {layers} layers.")
-    chosen = {name for name, depth in depths(model).items() if layers - count < depth <= layers or ".pooler." in f".{name}"}
+    chosen = {
+        name for name, depth in depths(model).items() if layers - count < depth <= layers or ".pooler." in f".{name}"
+    }
     for name, module in model.named_modules():
         parameters = {f"{name}.{parameter}" for parameter, _ in module.named_parameters()}
         if parameters and parameters <= chosen:

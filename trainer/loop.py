@@ -173,6 +173,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             "best_step": progress.best_step,
             "labels": data.labels,
             "max_length": pretrained.max_length,
+            "constant_loss": objective.constant_loss(rows.targets),
             "evaluation": data.evaluation,
             "eval": measured.values if measured else None,
             "test": tested.values if tested else None,

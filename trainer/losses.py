@@ -97,3 +97,24 @@ def presence_weights(targets: Sequence[Target], num_labels: int, weighting: str)
     present = np.stack(targets).sum(axis=0).astype(np.float64)
     weigh = WEIGHTINGS[weighting]
     return np.asarray(weigh(present) / weigh(len(targets) - present), dtype=np.float32)
+
+
+# What an answer that looks at no text would cost, on average over targets: a run that ends no better has learnt nothing.
+
+
+def entropy(targets: Sequence[Target]) -> float:
+    """Give the least mean cross-entropy of an answer that is the same for all."""
+    flat = np.concatenate([np.ravel(target) for target in targets])
+    shares = np.bincount(flat[flat != IGNORED]) / max(1, (flat != IGNORED).sum())
+    return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+
+
+def binary_entropy(targets: Sequence[Target]) -> float:
+    """Give the least mean binary cross-entropy of an answer that is the same for all, over labels."""
+    shares = np.stack(targets).mean(axis=0).clip(1e-12, 1 - 1e-12)
+    return float(-(shares * np.log(shares) + (1 - shares) * np.log(1 - shares)).mean())
+
+
+def variance(targets: Sequence[Target]) -> float:
+    """Give the least mean square error of an answer that is the same for all."""
+    return float(np.var(np.stack(targets)))

@@ -36,6 +36,7 @@ class Objective:
         count: targets → what the sum is divided by.
         prior: targets → the logits (C,) a new head starts from, or None where they start at 0.
         weigh: targets, number of labels, key of losses.WEIGHTINGS → weights (C,) that balance the labels.
+        constant_loss: targets → the mean loss of the best answer that is the same for all texts.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
         measure: (logits per text, rows, tokens, labels) → metrics.
         metrics: the names of the metrics that `measure` gives.
@@ -52,6 +53,7 @@ class Objective:
     count: Callable[[Sequence[Target]], int]
     prior: Callable[[Sequence[Target]], Floats] | None
     weigh: Callable[[Sequence[Target], int, str], Floats]
+    constant_loss: Callable[[Sequence[Target]], float]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
     metrics: tuple[str, ...]
@@ -253,6 +255,7 @@ OBJECTIVES: dict[str, Objective] = {
         count=len,
         prior=None,
         weigh=losses.label_weights,
+        constant_loss=losses.entropy,
         decide=_argmax,
         measure=_measure_single,
         metrics=("accuracy", "macro_f1"),
@@ -269,6 +272,7 @@ OBJECTIVES: dict[str, Objective] = {
         count=lambda targets: sum(target.size for target in targets),
         prior=_log_odds,
         weigh=losses.presence_weights,
+        constant_loss=losses.binary_entropy,
         decide=_over_half,
         measure=_measure_multi,
         metrics=("micro_f1", "macro_f1", "map"),
@@ -285,6 +289,7 @@ OBJECTIVES: dict[str, Objective] = {
         count=len,
         prior=None,
         weigh=lambda targets, num_labels, weighting: np.ones(num_labels, dtype=np.float32),
+        constant_loss=losses.variance,
         decide=_values,
         measure=_measure_regression,
         metrics=("spearman", "pearson", "rmse"),
@@ -301,6 +306,7 @@ OBJECTIVES: dict[str, Objective] = {
         count=lambda targets: sum(int((target != IGNORED).sum()) for target in targets),
         prior=None,
         weigh=losses.label_weights,
+        constant_loss=losses.entropy,
         decide=_word_tags,
         measure=_measure_token,
         metrics=("span_f1", "span_precision", "span_recall"),

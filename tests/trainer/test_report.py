@@ -27,6 +27,7 @@ from trainer.report import write_report
 
 LABELS = ("cancel", "refund", "track")
 RECORD = RunRecord(
+    constant_loss=1.0,
     complete=True,
     step=40,
     total_steps=40,

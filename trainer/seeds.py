@@ -1,0 +1,156 @@
+"""Several seeds, one run after the other: the best one is kept, and how far chance alone moves the figures is told.
+
+RUN/seeds/0/ …   a run a seed, complete or to be resumed; of those that are not the best, the figures are left
+RUN/seeds.json   what each reached, mean and deviation
+RUN/…            the best run's files; run.json last
+
+A run that learnt nothing (its loss ends no lower than that of one answer for all) is begun again with another seed: a small data set and a
+high learning rate make some seeds collapse (Mosbach et al. 2021), and a mean over them says little about the others.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.bundle import write_synced
+from runtime.errors import InputError
+
+from .checkpoint import RECORD, RunRecord, read_record
+from .config import TrainConfig
+from .history import METRICS
+from .loop import train
+from .metrics import is_better
+from .objectives import OBJECTIVES
+from .run_folder import check_folder, make_folder
+
+SEEDS, FIGURES = "seeds", "seeds.json"
+NUM_TRIES = 3  # of a seed, before a run that learnt nothing is taken as it is
+NEXT_TRY = 1000  # added to a seed
+
+
+class Outcome(NamedTuple):
+    """A run of one seed.
+
+    Attributes:
+        seed: its own.
+        collapsed: whether it learnt nothing.
+        record: what it reached.
+    """
+
+    seed: int
+    collapsed: bool
+    record: RunRecord
+
+
+def train_seeds(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
+    """Fine-tune `config.seeds` times and leave the best run in `config.output`.
+
+    Args:
+        config: every flag.
+        say: where lines for people go.
+
+    Raises:
+        InputError: several processes.
+        Error: as `loop.train`.
+    """
+    config.validate()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"--seeds {config.seeds} is for one process. Run each seed by itself with --seed.")
+    check_folder(config, main=True)
+    if not config.resume:
+        make_folder(config)
+    outcomes = [_train_one(config, config.seed + number, say=say) for number in range(config.seeds)]
+    metric = config.best_metric or OBJECTIVES[config.task].best_metric
+    best = outcomes[0]
+    for outcome in outcomes[1:]:
+        if is_better(metric, _value(outcome, metric), _value(best, metric)):
+            best = outcome
+    figures = _figures(outcomes, best)
+    for line in _table(figures):
+        say(line)
+    write_synced(config.output / FIGURES, json.dumps(figures, indent=1) + "\n")
+    _publish(config.output, config.output / SEEDS / str(best.seed))
+    for outcome in outcomes:
+        (config.output / SEEDS / str(outcome.seed) / "model.safetensors").unlink(missing_ok=True)
+    return best.record
+
+
+def _train_one(config: TrainConfig, seed: int, *, say: Callable[[str], None]) -> Outcome:
+    for tried in range(NUM_TRIES):
+        own = seed + tried * NEXT_TRY
+        run = config.output / SEEDS / str(own)
+        if (run / RECORD).is_file() and read_record(run).complete:
+            record = read_record(run)
+        else:
+            say(f"seed {own}")
+            begun = (run / "train_config.json").is_file()
+            record = train(replace(config, seeds=1, seed=own, output=run, resume=begun, overwrite=False), say=say)
+        collapsed = _learnt_nothing(config, run, record)
+        if not collapsed or tried == NUM_TRIES - 1:
+            break
+        say(f"warning: seed {own} learnt nothing: its loss ended at that of one answer for all. Another seed is tried")
+    return Outcome(own, collapsed, record)
+
+
+def _learnt_nothing(config: TrainConfig, run: Path, record: RunRecord) -> bool:
+    """Whether the mean loss of a run's last tenth is no lower than that of the best answer that looks at no text; weighted and smoothed losses do not tell."""
+    if config.class_weights or config.focal_gamma or config.label_smoothing:
+        return False
+    lines = map(json.loads, (run / METRICS).read_text(encoding="utf-8").splitlines())
+    losses = [line["loss"] for line in lines if "loss" in line and line["step"] > 0.9 * record.step]
+    return float(np.mean(losses)) > 0.98 * record.constant_loss
+
+
+def _value(outcome: Outcome, metric: str) -> float:
+    assert outcome.record.eval is not None, "the flags are refused without rows to choose by"
+    return outcome.record.eval[metric]
+
+
+def _figures(outcomes: list[Outcome], best: Outcome) -> dict[str, Any]:
+    runs = [
+        {
+            "seed": o.seed,
+            "collapsed": o.collapsed,
+            "best_step": o.record.best_step,
+            "eval": o.record.eval,
+            "test": o.record.test,
+        }
+        for o in outcomes
+    ]
+    spread: dict[str, dict[str, dict[str, float]]] = {}
+    for split in ("eval", "test"):
+        measured: list[dict[str, float]] = [found for o in outcomes if (found := getattr(o.record, split)) is not None]
+        if measured:
+            spread[split] = {
+                name: {"mean": mean(m[name] for m in measured), "stdev": stdev(m[name] for m in measured)}
+                for name in measured[0]
+            }
+    return {"kept": best.seed, "runs": runs, "spread": spread}
+
+
+def _table(figures: dict[str, Any]) -> list[str]:
+    """Draw a line a split: each metric's mean ± standard deviation over the seeds."""
+    lines = [
+        f"{split} over {len(figures['runs'])} seeds: "
+        + ", ".join(f"{name} {found['mean']:.4f} ± {found['stdev']:.4f}" for name, found in metrics.items())
+        for split, metrics in figures["spread"].items()
+    ]
+    return [
+        *lines,
+        f"kept: seed {figures['kept']}, the best on the evaluation rows; its test figures are one draw of those above",
+    ]
+
+
+def _publish(run: Path, best: Path) -> None:
+    """Copy the best run's files, run.json last."""
+    names = sorted(file.name for file in best.iterdir() if file.is_file() and file.name != "train_config.json")
+    for name in sorted(names, key=lambda name: name == RECORD):
+        shutil.copy2(best / name, run / f".{name}.tmp")
+        os.replace(run / f".{name}.tmp", run / name)
