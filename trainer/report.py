@@ -17,6 +17,8 @@ from runtime.bundle import write_synced
 
 from .checkpoint import RunRecord
 from .config import TrainConfig
+from .doctor.finding import Finding
+from .doctor.page import render_section
 from .metrics import LabelScore, Metrics
 from .model_card import NAMES, WORDING, write_card
 from .objectives import OBJECTIVES
@@ -44,6 +46,7 @@ def write_report(
     measured: Metrics | None,
     tested: Metrics | None,
     labels: tuple[str, ...],
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Write report.html, README.md, loss.png and, where labels exclude each other, confusion.png into a run's folder.
 
@@ -55,6 +58,7 @@ def write_report(
         measured: what the kept weights reach on the evaluation rows, where there were any.
         tested: what they reach on the test rows, where there were any.
         labels: the label of each logit.
+        findings: what was found about the rows before training.
     """
     found = [Details(rows, metrics) for rows, metrics in (("evaluation", measured), ("test", tested)) if metrics]
     details = found[0] if found else None
@@ -73,6 +77,7 @@ def write_report(
         _curves(curves, narrow, history),
         _matrix(matrix, details, labels),
         _label_table(details),
+        render_section(findings),
         _facts(config, record, history),
         _settings(config),
     ]

@@ -231,7 +231,7 @@ def test_the_page_says_how_the_run_ended(complete: bool, step: int, state: str, 
 
 def test_settings_that_differ_stand_beside_their_defaults(tmp_path: Path) -> None:
     text = words(write(tmp_path, config=TrainConfig(epochs=3, class_weights=True, labels=("a", "b"))))
-    head, everything = text[text.index("differ from") :].split("All 38 settings", 1)
+    head, everything = text[text.index("differ from") :].split("All 39 settings", 1)
     assert "--labels a, b not set --epochs 3 10 --class-weights yes no" in head
     assert "--batch-size" not in head
     assert "--batch-size 32" in everything
