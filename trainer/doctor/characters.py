@@ -13,7 +13,8 @@ _UNSEEN = re.compile("[\t\n\r\u00a0\u00ad\u200b\u200e\u200f\u2028\u2029\u202a-\u
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MARKUP = re.compile(r"</?(?:a|b|br|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small|span|strong|sub|sup|table|td|th|tr|u|ul)\b[^<>]*>"
                      r"|&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE)  # fmt: skip
-_NOT_ASCII, _TAG_NAME = re.compile(r"[^\x00-\x7f]{1,4}"), re.compile(r"</?\w+")
+_TAG_NAME = re.compile(r"</?\w+")
+LONGEST_CHARACTER = 4  # bytes of one in UTF-8, each of which another encoding takes for a character
 _NAMES = {"\t": "tab", "\n": "line feed", "\r": "carriage return"}
 
 
@@ -92,13 +93,13 @@ def _opens_a_quote(text: str) -> bool:
 
 
 def _first_repair(text: str) -> tuple[str, str] | None:
-    """Give the first characters that are repaired, and what they become; None where nothing is."""
+    """Give the first character that is repaired: the one to four it was taken for, and what it is; None where nothing is."""
     good = repaired(text)
     start = next((place for place, (old, new) in enumerate(zip(text, good, strict=False)) if old != new), None)
-    if good == text or start is None:
+    if start is None:
         return None
-    old, new = (_NOT_ASCII.match(side, start) for side in (text, good))
-    return (old[0], new[0]) if old and new else (text[start], good[start])
+    taken = (text[start : start + length] for length in range(1, LONGEST_CHARACTER + 1))
+    return next((old for old in taken if repaired(old) == good[start]), text[start]), good[start]
 
 
 def _tag(match: re.Match[str]) -> str:

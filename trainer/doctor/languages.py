@@ -7,8 +7,8 @@ from .finding import Found, first_lines, percent, share
 from .splits import Dataset, Split, texts_of
 
 LONG_ENOUGH = 60  # letters; ten words. Of shorter texts a third is not told at all
-SURE = 0.9  # the identifier's probability; of 20,000 texts of eight languages that it was as sure of, one in two thousand was wrong
-# A second language in one text of a hundred, and in five at the least: twenty times what mistakes of the identifier would bring.
+SURE = 0.9  # the identifier's probability; of 15,000 texts in seven languages that it was as sure of, one in three thousand was wrong
+# A second language in one text of a hundred, and in five at the least: three times what mistakes brought at worst, in German tweets.
 SHARE, FEWEST = 0.01, 5
 
 

@@ -383,3 +383,10 @@ def test_doubts_of_a_judge_that_is_often_wrong_name_no_row(tmp_path: Path) -> No
     (found,) = [f for f in examined(tmp_path, rows, rules=("suspect-label",)) if f.rule == "suspect-label"]
     assert (found.count, found.lines) == (0, ())
     assert "too few to trust its doubts" in found.message
+
+
+def test_the_characters_that_were_decoded_wrongly_are_named(tmp_path: Path) -> None:
+    findings = examined(tmp_path, [*SOUND, text("so funny ðŸ˜œðŸ˜œ"), text("cafÃ©Ã©"), text("well\x85 yes")])
+    (message,) = [found.message for found in findings if found.rule == "mojibake"]
+    assert message.endswith("encoding: 'ðŸ˜œ' for '😜', 'Ã©' for 'é', '\\x85' for '…'.")
+    assert of("control-character", findings) == [], "it is told once"
