@@ -11,6 +11,7 @@ from pathlib import Path
 
 COMMANDS = (
     "trainer",
+    "trainer check",
     "export",
     "runtime",
     "runtime predict",

@@ -45,9 +45,14 @@ def read_sentences(path: str | Path, *, encoding: str = "utf-8", problems: list[
     A sentence with a line that cannot be read is left out and the line told in `problems`.
     """
     lines = read_lines(path, encoding=encoding, problems=problems)
-    for is_text, block in groupby(lines, key=_is_text):
+    for is_text, block in groupby(lines, key=is_word):
         if is_text and (sentence := _sentence(list(block), str(path), problems)):
             yield sentence
+
+
+def is_word(line: Line) -> bool:
+    """Whether a line holds a word, and does not part sentences."""
+    return bool(line.text.strip()) and line.text.split(maxsplit=1)[0] != "-DOCSTART-"
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
@@ -76,10 +81,6 @@ def bio(entities: Iterable[tuple[int, int, str]], num_words: int) -> list[str]:
         assert set(tags[start:end]) == {"O"}, f"entity {(start, end, label)} overlaps another"
         tags[start:end] = [f"B-{label}"] + [f"I-{label}"] * (end - start - 1)
     return tags
-
-
-def _is_text(line: Line) -> bool:
-    return bool(line.text.strip()) and line.text.split(maxsplit=1)[0] != "-DOCSTART-"
 
 
 def _sentence(lines: list[Line], path: str, problems: list[Problem]) -> Sentence | None:

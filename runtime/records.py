@@ -125,12 +125,17 @@ def check_columns(names: Sequence[str], *, path: str, target: str | None, column
     if columns.text_pair is not None:
         wanted["--text-pair-column"] = (columns.text_pair,)
     if target is not None:
-        wanted["--label-column"] = _target_columns(target, columns)
+        wanted["--label-column"] = target_columns(target, columns)
     missing = {flag: accepted[0] for flag, accepted in wanted.items() if not set(accepted) & set(names)}
     if missing:
         absent = ", ".join(f"no column {name!r}" for name in missing.values())
         there = ", ".join(name if name and name == name.strip() else repr(name) for name in names)
         raise InputError(f"{absent}; {path} has: {there}. Name it with {', '.join(missing)}")
+
+
+def target_columns(target: str, columns: Columns) -> tuple[str, ...]:
+    """Name the columns that the truth is looked for in, in this order."""
+    return TARGETS[target].columns if columns.label is None else (columns.label,)
 
 
 def word_spans(text: str) -> tuple[tuple[int, int], ...]:
@@ -159,10 +164,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPAN_FORM = '[{"start": 0, "end": 5, "label": "LOC"}]'
 
 
-def _target_columns(target: str, columns: Columns) -> tuple[str, ...]:
-    return TARGETS[target].columns if columns.label is None else (columns.label,)
-
-
 def _record(row: Row, target: str | None, columns: Columns) -> Record:
     value, where = _cell(row.values, (columns.text, "words"))
     text, words = _join(value, where) if isinstance(value, list) else (_text(value, where), None)
@@ -170,7 +171,7 @@ def _record(row: Row, target: str | None, columns: Columns) -> Record:
     record = Record(text=text, text_pair=pair, words=words, line=row.line)
     if target is None:
         return record
-    value, where = _cell(row.values, _target_columns(target, columns))
+    value, where = _cell(row.values, target_columns(target, columns))
     if value is None:
         raise InputError(f"{where} is NULL")
     return TARGETS[target].attach(record, value, columns)

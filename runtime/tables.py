@@ -15,7 +15,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
@@ -39,6 +38,20 @@ class Layout:
 
 
 PLAIN = Layout()
+
+
+class Dialect(NamedTuple):
+    """How the lines of a csv or tsv file are cut into cells.
+
+    Attributes:
+        delimiter: one character.
+        quoting: whether double quotes enclose cells.
+        num_cuts: how many delimiters of a line part cells, -1 for all.
+    """
+
+    delimiter: str
+    quoting: bool
+    num_cuts: int
 
 
 class Row(NamedTuple):
@@ -99,6 +112,24 @@ def format_of(path: str | Path, layout: Layout = PLAIN) -> str:
     return name
 
 
+def dialect_of(path: str | Path, layout: Layout = PLAIN) -> Dialect | None:
+    """Return how a file's lines are cut into cells; None for formats that have no cells.
+
+    Raises:
+        InputError: as for `format_of`, or the delimiter cannot be one.
+    """
+    usual = _DIALECTS.get(format_of(path, layout))
+    if usual is None:
+        return None
+    delimiter = (layout.delimiter or usual.delimiter).replace("\\t", "\t")  # as typed in a shell
+    if len(delimiter) != 1 or delimiter in '\r\n"':
+        raise InputError(f"{path}: --delimiter must be one character, no quote or line end. Got {delimiter!r} instead")
+    quoting = usual.quoting if layout.quoting is None else layout.quoting
+    # In text a space ends no cell: it parts as many cells as --columns names, and the last one keeps its spaces.
+    text_last = delimiter == " " and layout.columns is not None and not quoting
+    return Dialect(delimiter, quoting, len(layout.columns or ()) - 1 if text_last else -1)
+
+
 class _Table(NamedTuple):
     columns: tuple[str, ...] | None  # None: those of the first row
     rows: Iterator[Row]
@@ -128,14 +159,12 @@ def _open_table(path: str | Path, layout: Layout, problems: _Problems) -> tuple[
     return tuple(first[0].values) if columns is None and first else columns or (), chain(first, rows)
 
 
-def _open_delimited(path: Path, layout: Layout, problems: _Problems, *, delimiter: str, quoting: bool) -> _Table:
-    delimiter = (layout.delimiter or delimiter).replace("\\t", "\t")  # as typed in a shell
-    quoting = quoting if layout.quoting is None else layout.quoting
-    if len(delimiter) != 1 or delimiter in '\r\n"':
-        raise InputError(f"{path}: --delimiter must be one character, no quote or line end. Got {delimiter!r} instead")
+def _open_delimited(path: Path, layout: Layout, problems: _Problems) -> _Table:
+    dialect = dialect_of(path, layout)
+    assert dialect is not None
     lines = read_lines(path, encoding=layout.encoding, problems=problems)
-    records = _quoted(lines, path, delimiter, problems) if quoting else _split(lines, delimiter)
-    return _with_header(records, path, layout, problems, quoting)
+    records = _quoted(lines, path, dialect.delimiter, problems) if dialect.quoting else _split(lines, dialect)
+    return _with_header(records, path, layout, problems, dialect.quoting)
 
 
 def _with_header(records: Iterator[_Record], path: Path, layout: Layout, problems: _Problems, quoting: bool) -> _Table:
@@ -163,10 +192,10 @@ def _rows(records: Iterator[_Record], names: list[str], path: Path, expected: st
             told.append(Problem(str(path), line, f"has {len(fields)} field{'s' * (len(fields) != 1)}, {expected}"))
 
 
-def _split(lines: Iterator[Line], delimiter: str) -> Iterator[_Record]:
+def _split(lines: Iterator[Line], dialect: Dialect) -> Iterator[_Record]:
     for line in lines:
         if content := line.content():
-            yield line.number, content.split(delimiter) if line.intact else None
+            yield line.number, content.split(dialect.delimiter, dialect.num_cuts) if line.intact else None
 
 
 def _quoted(lines: Iterator[Line], path: Path, delimiter: str, problems: _Problems) -> Iterator[_Record]:
@@ -263,10 +292,11 @@ def _parquet_rows(file: Any, path: Path, arrow_error: type[Exception]) -> Iterat
         raise unreadable(path, exc) from exc
 
 
+_DIALECTS = {"csv": Dialect(",", True, -1), "tsv": Dialect("\t", False, -1)}
 _DELIMITED = ("delimiter", "quoting", "columns", "encoding")
 FORMATS = {
-    "csv": _Format((".csv",), _DELIMITED, partial(_open_delimited, delimiter=",", quoting=True)),
-    "tsv": _Format((".tsv",), _DELIMITED, partial(_open_delimited, delimiter="\t", quoting=False)),
+    "csv": _Format((".csv",), _DELIMITED, _open_delimited),
+    "tsv": _Format((".tsv",), _DELIMITED, _open_delimited),
     "jsonl": _Format((".jsonl", ".ndjson"), ("encoding",), _open_jsonl),
     "parquet": _Format((".parquet",), (), _open_parquet),
     "conll": _Format((".conll",), ("encoding",), _open_conll),

@@ -15,6 +15,7 @@ import pytest
 from runtime import profile_fields
 from runtime.manifest_fields import FIELDS, VARIANT
 from trainer import demo
+from trainer.doctor.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,6 +101,13 @@ def test_the_document_of_tuning_names_every_field_of_a_profile() -> None:
             assert f"| `{name}` |" in document, name
     for name in profile_fields.CONDITIONS:
         assert f"| `{name}` |" in document.partition("The conditions:")[2], name
+
+
+def test_the_document_of_the_data_doctor_has_every_rule_as_its_table_does() -> None:
+    document = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for name, rule in RULES.items():
+        when = "with --label-errors" if rule.asked else "yes" if rule.quick else "no"
+        assert f"| `{name}` | {rule.severity} | {when} | {rule.says} |" in document, name
 
 
 @pytest.mark.parametrize(

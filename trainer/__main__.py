@@ -2,6 +2,7 @@
 
 python -m trainer                                            the embedded demo, into runs/demo
 python -m trainer --train train.csv --eval dev.csv --output runs/mine
+python -m trainer check --train train.csv --eval dev.csv     looks at the rows alone
 """
 
 import sys
@@ -16,13 +17,24 @@ from .config_file import with_config_file
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        given = with_config_file(sys.argv[1:] if arguments is None else arguments, TrainConfig)
+        if arguments[:1] == ["check"]:
+            return _check(arguments[1:])
+        given = with_config_file(arguments, TrainConfig)
         config = tyro.cli(TrainConfig, prog="python -m trainer", args=given)
         return _train(config)
     except Error as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
+
+
+def _check(arguments: list[str]) -> int:
+    from .doctor.check import check
+    from .doctor.config import CheckConfig
+
+    config = tyro.cli(CheckConfig, prog="python -m trainer check", args=with_config_file(arguments, CheckConfig))
+    return check(config, say=lambda text: print(text, flush=True))
 
 
 def _train(config: TrainConfig) -> int:

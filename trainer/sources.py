@@ -7,15 +7,15 @@ demo:intent                            a view of the embedded data, whose splits
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.bundle import sha256
 from runtime.errors import InputError
 from runtime.problems import DataError, Problem
-from runtime.records import Columns, Record, read_records, to_records
-from runtime.tables import Layout, Row
+from runtime.records import Columns, Record, to_records
+from runtime.tables import Layout, Row, read_table
 
 from . import demo
 
@@ -33,8 +33,21 @@ def is_demo(source: str) -> bool:
     return source.startswith("demo:")
 
 
+def is_file(source: str) -> bool:
+    """Whether a source is a file."""
+    return not is_demo(source) and not source.startswith("hf:")
+
+
+def split_sources(train: str, eval: str | None, test: str | None) -> dict[str, str]:
+    """Name the source of each split; the demo brings splits of its own."""
+    sources = {"train": train, "eval": eval, "test": test}
+    if is_demo(train) and eval is None:
+        sources |= {"eval": train, "test": test or train}
+    return {split: source for split, source in sources.items() if source is not None}
+
+
 def read_source(source: str, *, split: str, target: str, columns: Columns, layout: Layout) -> Rows:
-    """Read the examples of a source.
+    """Read the examples of a source, all of which must be sound.
 
     Args:
         source: as the module's docstring shows.
@@ -47,27 +60,50 @@ def read_source(source: str, *, split: str, target: str, columns: Columns, layou
         DataError: every problem of the rows, by line.
         InputError: the source cannot be had.
     """
-    if is_demo(source):
-        return _checked(demo.rows(source.removeprefix("demo:"), split=split), f"{source}/{split}", target, columns)
-    if source.startswith("hf:"):
-        return _checked(_dataset_rows(source), source, target, columns)
-    path = Path(source).expanduser()
-    records = read_records(path, target=target, columns=columns, layout=layout)
-    return Rows(records, str(path.resolve()), sha256(path))
+    problems: list[Problem] = []
+    rows = collect_rows(source, split=split, target=target, columns=columns, layout=layout, problems=problems)
+    if problems:
+        raise DataError(problems)
+    return rows
 
 
-def _checked(rows: Iterator[Row], name: str, target: str, columns: Columns) -> Rows:
-    digest, problems = hashlib.sha256(), list[Problem]()
+def collect_rows(
+    source: str,
+    *,
+    split: str,
+    target: str,
+    columns: Columns,
+    layout: Layout,
+    problems: list[Problem],
+    through: Callable[[Iterator[Row]], Iterator[Row]] = iter,
+) -> Rows:
+    """Read the examples of a source that can be used; `problems` gets the others, `through` sees every row before it is checked.
+
+    Raises:
+        InputError: the source cannot be had, or has no such column.
+    """
+    if is_file(source):
+        path = Path(source).expanduser()
+        rows = through(read_table(path, layout=layout, problems=problems))
+        return Rows(_records(rows, str(path), target, columns, problems), str(path.resolve()), sha256(path))
+    name = f"{source}/{split}" if is_demo(source) else source
+    rows = demo.rows(source.removeprefix("demo:"), split=split) if is_demo(source) else _dataset_rows(source)
+    digest = hashlib.sha256()
 
     def digested() -> Iterator[Row]:
         for row in rows:
             digest.update(json.dumps(row.values, sort_keys=True, default=str).encode())
             yield row
 
-    records = list(to_records(digested(), path=name, target=target, columns=columns, problems=problems))
-    if problems:
-        raise DataError(problems)
-    return Rows(records, name.rpartition("/")[0] if is_demo(name) else name, digest.hexdigest())
+    records = _records(through(digested()), name, target, columns, problems)
+    return Rows(records, source, digest.hexdigest())
+
+
+def _records(rows: Iterator[Row], name: str, target: str, columns: Columns, problems: list[Problem]) -> list[Record]:
+    records = list(to_records(rows, path=name, target=target, columns=columns, problems=problems))
+    if not records and not problems:
+        problems.append(Problem(name, None, "has no rows"))
+    return records
 
 
 def _dataset_rows(source: str) -> Iterator[Row]:

@@ -286,3 +286,19 @@ def test_any_text_without_tab_and_line_end_reads_back_from_tsv(
     content = "".join(f"{left}\t{right}\n" for left, right in [("a", "b"), *rows])
     path = write(tmp_path_factory.mktemp("tsv"), "a.tsv", content)
     assert [tuple(row.values.values()) for row in read_sound(path)] == rows
+
+
+def test_a_space_parts_as_many_cells_as_columns_are_named_and_the_last_keeps_its_own(tmp_path: Path) -> None:
+    (tmp_path / "all.train").write_text("1 so it  goes \nword\n", encoding="utf-8")
+    layout, problems = Layout(format="tsv", delimiter=" ", columns=("label", "text")), list[Problem]()
+    rows = list(read_table(tmp_path / "all.train", layout=layout, problems=problems))
+    assert [row.values for row in rows] == [{"label": "1", "text": "so it  goes "}]
+    assert [problem.line for problem in problems] == [2]
+
+
+@pytest.mark.parametrize("layout", [Layout(delimiter=" "), Layout(delimiter=" ", columns=("a", "b"), quoting=True)])
+def test_with_a_header_or_quotes_every_space_parts_cells(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "t.tsv").write_text("a b\n1 so it goes\n", encoding="utf-8")
+    problems = list[Problem]()
+    assert all("it" not in str(row.values) for row in read_table(tmp_path / "t.tsv", layout=layout, problems=problems))
+    assert "has 4 fields" in problems[0].message

@@ -188,8 +188,8 @@ def test_leaking_rows_are_counted(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", SOUND)
     dev, test = write(tmp_path / "dev.csv", [*SOUND[:3], ("new", "cat")]), write(tmp_path / "test.csv", SOUND[:2])
     notes = notes_of(train=train, eval=dev, test=test)
-    assert "warning: 3 evaluation rows stand in the training rows too" in notes
-    assert "warning: 2 test rows stand in the training rows too" in notes
+    assert "warning: leak: eval: 3 of 4 rows (75 %) stand in train too" in notes
+    assert "warning: leak: test: 2 of 2 rows (100 %) stand in train too" in notes
 
 
 def test_a_shared_first_text_of_a_pair_is_no_leak(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_texts_with_conflicting_truths_are_counted(tmp_path: Path, task: str, co
     rows = [{"text": "same text", column: value} for value in (*values, values[0])]
     train = write_json(tmp_path / "train.jsonl", [*rows, {"text": "other", column: values[0]}])
     notes = notes_of(train=train, eval_fraction=0.0, task=task)
-    assert "warning: 1 training texts occur with different labels" in notes
+    assert "warning: conflict: train: 1 text occurs with different truths, in 3 rows" in notes
 
 
 # the labels' order
