@@ -27,14 +27,16 @@ from runtime.errors import InputError
 from runtime.records import Record
 from runtime.tasks import TASKS
 
+from .calibration import describe
+from .calibration_report import write_sections
 from .checkpoint import CONFIG, RECORD, RunRecord, publish, read_config, read_record, write_config
 from .collate import collate, num_batches, visit
 from .config import TrainConfig
 from .data import load_data
 from .device import Place, choose_place
 from .errors import Interrupted, RunError, TrainingError
-from .evaluate import evaluate
-from .metrics import Metrics, is_better
+from .evaluate import Shipped, evaluate, measure_shipped
+from .metrics import is_better
 from .model import graph_inputs, load_pretrained, start_head_at
 from .objectives import OBJECTIVES, Target
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
@@ -135,7 +137,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         set_seed(config.seed, device_specific=accelerator.num_processes > 1)  # processes drop different neurons
     history = _History(config.output / "metrics.jsonl", progress.step, main=accelerator.is_main_process)
 
-    def record(complete: bool, measured: Metrics | None = None, tested: Metrics | None = None) -> dict[str, Any]:
+    def record(complete: bool, shipped: Shipped | None = None) -> dict[str, Any]:
         return {
             "complete": complete,
             "step": progress.step,
@@ -144,8 +146,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             "labels": data.labels,
             "max_length": pretrained.max_length,
             "evaluation": data.evaluation,
-            "eval": measured.values if measured else None,
-            "test": tested.values if tested else None,
+            "eval": shipped.measured.values if shipped and shipped.measured else None,
+            "test": shipped.tested.values if shipped and shipped.tested else None,
+            "calibration": shipped and shipped.calibration,
         }
 
     def judge_and_keep() -> None:
@@ -260,9 +263,11 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         save_best(checkpoints / "best", model=accelerator.unwrap_model(model), tokenizer=tokenizer)
     accelerator.wait_for_everyone()
     _load_weights(accelerator.unwrap_model(model), checkpoints / "best")
-    measured = evaluate(model, splits["eval"].records, splits["eval"].encoded, **judge) if "eval" in splits else None
-    tested = evaluate(model, splits["test"].records, splits["test"].encoded, **judge) if "test" in splits else None
-    done = record(complete=True, measured=measured, tested=tested)
+    held_out = {name: split for name, split in splits.items() if name != "train"}
+    shipped = measure_shipped(model, held_out, config=config, **judge)
+    for line in describe(shipped.calibration) if shipped.calibration else ():
+        say(line)
+    done = record(complete=True, shipped=shipped)
     if not accelerator.is_main_process:
         return RunRecord(**done, model_sha256="", made_by={})
     result = publish(
@@ -274,9 +279,10 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             config=config,
             record=record,
             history=history.lines(),
-            measured=measured,
-            tested=tested,
+            measured=shipped.measured,
+            tested=shipped.tested,
             labels=data.labels,
+            sections=write_sections(shipped, labels=data.labels),
         ),
     )
     shutil.rmtree(checkpoints)

@@ -22,6 +22,7 @@ from runtime.records import Record, bio_tags, word_spans
 from runtime.tasks import sigmoid, softmax
 
 from . import metrics
+from .calibration import SIGMOID, SOFTMAX, Likelihood
 from .metrics import Metrics
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -46,6 +47,7 @@ class Objective:
         weigh: targets, number of labels → weights (C,) that balance the labels.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
         measure: (logits per text, rows, tokens, labels) → metrics.
+        likelihood: what is calibrated; None where logits are no probabilities.
         metrics: the names of the metrics that `measure` gives.
         best_metric: the one that chooses the best checkpoint.
     """
@@ -62,6 +64,7 @@ class Objective:
     weigh: Callable[[Sequence[Target], int], Floats]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
+    likelihood: Likelihood | None
     metrics: tuple[str, ...]
     best_metric: str
 
@@ -311,6 +314,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=_inverse_frequency,
         decide=_argmax,
         measure=_measure_single,
+        likelihood=SOFTMAX,
         metrics=("accuracy", "macro_f1"),
         best_metric="accuracy",
     ),
@@ -327,6 +331,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=_positive_weight,
         decide=_over_half,
         measure=_measure_multi,
+        likelihood=SIGMOID,
         metrics=("micro_f1", "macro_f1", "map"),
         best_metric="micro_f1",
     ),
@@ -343,6 +348,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=lambda targets, num_labels: np.ones(num_labels, dtype=np.float32),
         decide=_values,
         measure=_measure_regression,
+        likelihood=None,
         metrics=("spearman", "pearson", "rmse"),
         best_metric="spearman",
     ),
@@ -359,6 +365,7 @@ OBJECTIVES: dict[str, Objective] = {
         weigh=_inverse_frequency,
         decide=_word_tags,
         measure=_measure_token,
+        likelihood=SOFTMAX,
         metrics=("span_f1", "span_precision", "span_recall"),
         best_metric="span_f1",
     ),

@@ -43,6 +43,7 @@ def write_report(
     measured: Metrics | None,
     tested: Metrics | None,
     labels: tuple[str, ...],
+    sections: Sequence[str] = (),
 ) -> None:
     """Write report.html, README.md, loss.png and, where labels exclude each other, confusion.png into a run's folder.
 
@@ -54,6 +55,7 @@ def write_report(
         measured: what the kept weights reach on the evaluation rows, where there were any.
         tested: what they reach on the test rows, where there were any.
         labels: the label of each logit.
+        sections: what else was found, as HTML.
     """
     found = [Details(rows, metrics) for rows, metrics in (("evaluation", measured), ("test", tested)) if metrics]
     details = found[0] if found else None
@@ -72,6 +74,7 @@ def write_report(
         _curves(curves, narrow, history),
         _matrix(matrix, details, labels),
         _label_table(details),
+        *sections,
         _facts(config, record, history),
         _settings(config),
     ]
