@@ -2,7 +2,7 @@
 
     python -m bench.plot RESULT.json … --output DIR
 
-Draws each document that has a picture, as SVG and PNG: throughput against agreement, latency by length, accuracy with its interval.
+Draws each document that has a picture, as SVG and PNG: throughput against agreement, latency by length, accuracy with its interval, right answers by how many are given.
 """
 
 import json
@@ -187,6 +187,35 @@ def _accuracy(document: dict[str, Any]) -> Any:
     return figure
 
 
+def _abstain(document: dict[str, Any]) -> Any:
+    figure = _figure((8, 5))
+    axes = figure.add_axes((0.1, 0.14, 0.87, 0.76))
+    for (name, model), colour in zip(document["models"].items(), PRECISIONS.values(), strict=False):
+        axes.plot(model["coverage"], model["precision"], color=colour, label=name)
+        for row in model["levels"]:
+            if row["wanted"] is not None and row["level"] is not None:
+                marker = "o" if row["learned_on"] == "val" else "D"
+                axes.plot(row["coverage"], row["precision"], marker, color=colour, markersize=5)
+                axes.annotate(
+                    f"{row['wanted']:g}",
+                    (row["coverage"], row["precision"]),
+                    (5, 3),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(top=1.005)
+    axes.set_xlabel("share of the test texts that is answered, those of no intent among them")
+    axes.set_ylabel("share of the answers that is right")
+    axes.set_title(
+        "Right answers, if only the surest are given; levels learned on val (●), and with its texts of no intent (◆)",
+        fontsize=9,
+    )
+    axes.grid(color="#e5e5e5")
+    axes.legend(loc="lower left", frameon=False)
+    return figure
+
+
 def _mark_ours(axes: Any, names: list[str]) -> None:
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontsize(8.5)
@@ -204,6 +233,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "throughput": _throughput,
     "latency": _latency,
     "accuracy": _accuracy,
+    "abstain": _abstain,
 }
 
 

@@ -68,13 +68,13 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
     if result.is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    files = {split: _write_rows(folder / f"{split}.jsonl", read(config.data)) for split, read in recipe.splits.items()}
+    files = {split: write_rows(folder / f"{split}.jsonl", read(config.data)) for split, read in recipe.splits.items()}
     sources = [f"--{split}={file}" for split, file in files.items() if split != "test"]
-    if not _is_complete(run):
+    if not is_complete(run):
         resume = ["--resume"] if (run / "train_config.json").is_file() else []
-        _python("trainer", *sources, f"--output={run}", f"--seed={seed}", *recipe.flags, *resume)
+        run_module("trainer", *sources, f"--output={run}", f"--seed={seed}", *recipe.flags, *resume)
     # The gate is the evaluation split's; what is reported below is the test split's.
-    _python("export", str(run), f"--output={bundle}", "--overwrite", "--variants", *FORMS)
+    run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", *FORMS)
     result.write_text(
         json.dumps(
             {"data": name, "seed": seed, "flags": recipe.flags, **_measure(run, bundle, files["test"])}, indent=1
@@ -83,7 +83,8 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
     )
 
 
-def _is_complete(run: Path) -> bool:
+def is_complete(run: Path) -> bool:
+    """Whether a run was trained to its end."""
     file = run / "run.json"
     return file.is_file() and bool(json.loads(file.read_text())["complete"])
 
@@ -105,13 +106,15 @@ def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
     }
 
 
-def _python(module: str, *arguments: str) -> None:
+def run_module(module: str, *arguments: str) -> None:
+    """Run one of our programs, and say so."""
     command = [sys.executable, "-m", module, *arguments]
     print("$", " ".join(command[1:]), file=sys.stderr, flush=True)
     subprocess.run(command, check=True)
 
 
-def _write_rows(file: Path, rows: RawRows) -> Path:
+def write_rows(file: Path, rows: RawRows) -> Path:
+    """Write rows as JSON lines, unless that was done before."""
     if not file.is_file():
         file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return file

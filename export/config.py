@@ -38,6 +38,10 @@ class ExportConfig:
     """int8, fp16, bf16: the share of decisions that may be expected to change. Regression: mean |difference| / the standard deviation of the answers. Not set: 0.005, regression 0.02."""
     max_metric_drop: float = 0.002
     """int8, fp16, bf16: how much the task's metric may fall on the evaluation rows. Refused is a fall that is larger beyond chance (95 %)."""
+    calibrate: bool = False
+    """Learn temperature and thresholds anew, on the evaluation rows here: for a checkpoint of another program, or instead of the run's own."""
+    abstain_precision: float | None = None
+    """With --calibrate: the share of answers that shall be right (single-label); the least sure ones, without which it is reached, are marked as abstained."""
     restore: bool = True
     """int8 over these limits: keep as few weights as it takes, the most sensitive first, in fp32. --no-restore: refuse instead."""
 
@@ -73,6 +77,16 @@ class ExportConfig:
             ),
             (self.max_metric_drop >= 0, "--max-metric-drop must be 0 or more", self.max_metric_drop),
             (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
+            (
+                self.abstain_precision is None or 0 < self.abstain_precision < 1,
+                "--abstain-precision must be above 0 and below 1",
+                self.abstain_precision,
+            ),
+            (
+                self.abstain_precision is None or self.calibrate,
+                "--abstain-precision needs --calibrate, which learns the level anew",
+                "no --calibrate",
+            ),
         ]
         wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
         if wrong:

@@ -1,5 +1,8 @@
 """Does a variant answer the evaluation rows as PyTorch does? Logits, decisions and the task's metric, each with its uncertainty.
 
+A decision is a label, as it ships: each counts from its own threshold. Whether an answer abstains is none, and is reported beside: a level lies where answers are many, so it is crossed
+four times as often as a label changes, by answers that are neither better nor worse for it, while the share of right ones among those given stays (docs/calibration.md).
+
 Rows are few, and a limit on what is counted on them would refuse by chance. So two figures stand beside the counts:
 
 expected change   a row is decided by a margin (the best logit less the second; a label's distance from its threshold), and the decision changes where the error
@@ -41,6 +44,7 @@ class RowFigures(NamedTuple):
         max_difference: largest difference of a logit from PyTorch's.
         mean_difference: mean difference.
         quantiles: of the differences, at QUANTILES.
+        abstaining: where there is an abstain level, the share of answers given ("coverage"), that of right ones among them ("precision"), and that of answers which abstain here or in PyTorch alone ("changed").
     """
 
     metrics: dict[str, float]
@@ -53,6 +57,7 @@ class RowFigures(NamedTuple):
     max_difference: float
     mean_difference: float
     quantiles: tuple[float, ...]
+    abstaining: dict[str, float] | None = None
 
     @property
     def surely_changed(self) -> float:
@@ -80,8 +85,10 @@ def compare_rows(
     """Compare a variant's logits on the evaluation rows with PyTorch's."""
     objective, parity = checkpoint.objective, PARITY[checkpoint.config.task]
     judge = (records, encoded.tokens, checkpoint.labels)
-    same = parity.same(objective.decide(expected, *judge), objective.decide(actual, *judge))
     differences = np.concatenate([np.abs(e - a).ravel() for e, a in zip(expected, actual, strict=True)])
+    abstaining = _abstaining(expected, actual, checkpoint=checkpoint, records=records, encoded=encoded)
+    expected, actual = checkpoint.centred(expected), checkpoint.centred(actual)
+    same = parity.same(objective.decide(expected, *judge), objective.decide(actual, *judge))
     metrics = objective.measure(actual, *judge).values
     change = metrics[objective.best_metric] - objective.measure(expected, *judge).values[objective.best_metric]
     return RowFigures(
@@ -93,7 +100,24 @@ def compare_rows(
         max_difference=float(differences.max(initial=0.0)),
         mean_difference=float(differences.mean()),
         quantiles=tuple(float(np.quantile(differences, at)) for at in QUANTILES),
+        abstaining=abstaining,
     )
+
+
+def _abstaining(
+    expected: Sequence[Floats],
+    actual: Sequence[Floats],
+    *,
+    checkpoint: Checkpoint,
+    records: Sequence[Record],
+    encoded: Encoded,
+) -> dict[str, float] | None:
+    answered = checkpoint.answered(records, encoded, actual)
+    if answered is None or checkpoint.calibration is None:
+        return None
+    before, after = (checkpoint.calibration.sureness(np.stack(logits)) >= 0 for logits in (expected, actual))
+    changed = float((before != after).mean())
+    return {"coverage": answered.coverage, "precision": answered.precision, "changed": changed}
 
 
 def _interval(
@@ -170,7 +194,7 @@ def _best_of(expected: Sequence[Floats], actual: Sequence[Floats]) -> float:
 
 
 def _each_label(expected: Sequence[Floats], actual: Sequence[Floats]) -> float:
-    """Each label counts from a probability of a half, a logit of 0."""
+    """Each label counts from a logit of 0, being centred."""
     before, after = np.concatenate(expected), np.concatenate(actual)
     return expected_change(np.abs(before), after - before)
 

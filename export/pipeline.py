@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from runtime.bundle import FORMAT, Golden, Manifest, Variant, sha256, stored_files, write_manifest, writing
+from runtime.bundle import Golden, Manifest, Variant, sha256, stored_files, write_manifest, writing
 from runtime.encode import Encoded, Encoder
 from runtime.engines import why_missing
-from runtime.errors import EngineUnavailable
+from runtime.errors import EngineUnavailable, InputError
 from runtime.machine import processor
+from runtime.manifest_fields import lowest_format
 from runtime.records import Record
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
@@ -61,6 +62,10 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
     for note in checkpoint.notes:
         say(f"note: {note}")
     records = checkpoint.evaluation_records(config.eval)
+    if config.calibrate:
+        checkpoint.check_calibration(abstain_precision=config.abstain_precision)
+        if not records:
+            raise InputError("--calibrate needs labelled rows. Name them with --eval.")
     with writing(config.target, overwrite=config.overwrite) as folder:
         # What the tokenizer does after reading all of its files, not what one of them says.
         checkpoint.tokenizer.save_pretrained(folder)
@@ -75,7 +80,6 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         names = _choose_variants(config, checkpoint, reference, drawn["exporter"], say)
         golden, golden_logits = make_golden(checkpoint, reference=reference, encoder=encoder)
         check_token_ids(golden, tokenizer=checkpoint.tokenizer, max_length=checkpoint.max_length)
-        draft = _draft(checkpoint, reference, names, golden, made_by=versions(drawn["exporter"]))
 
         report = Report.begin(
             checkpoint,
@@ -89,9 +93,17 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             encoded = _encode(records, encoder, checkpoint.max_length, say)
             rows_digest = hashlib.sha256(repr(records).encode() + encoded.batch.input_ids.tobytes()).hexdigest()
             stages.run("pytorch", rows_digest, make=partial(_ask_pytorch, reference, encoded), into=folder)
-            rows = Rows(checkpoint, records, encoded, _take_logits(folder / LOGITS, encoded, checkpoint))
+            expected = _take_logits(folder / LOGITS, encoded, checkpoint)
+            if config.calibrate:
+                checkpoint = checkpoint.calibrated(
+                    records, encoded, expected, abstain_precision=config.abstain_precision
+                )
+                for line in checkpoint.calibration_lines:
+                    say(line)
+            rows = Rows(checkpoint, records, encoded, expected)
             speed = measure_torch(reference, encoded)
             report.add(Line("pytorch", rows.compare(rows.expected), speed, _size_of(checkpoint.folder), {}))
+        draft = _draft(checkpoint, reference, names, golden, made_by=versions(drawn["exporter"]))
         del reference  # a large model's weights are gigabytes, and int8 needs room for what it observes of them
         workshop = Workshop(
             config=config,
@@ -109,6 +121,11 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
         for name in names:
             made = workshop.make(name)
             report.add(made.line)
+            if made.line.figures and (given := made.line.figures.abstaining):
+                say(
+                    f"{name} answers {given['coverage']:.1%} of the rows, {given['precision']:.1%} of these right; "
+                    f"{given['changed']:.2%} abstain in it or in PyTorch alone"
+                )
             report.saturation |= made.saturation or {}
             variants[name] = made.variant
             problems += made.problems
@@ -189,19 +206,25 @@ def _draft(
     made_by: dict[str, str],
 ) -> Manifest:
     """Say all that is known before a variant is made."""
+    learned = checkpoint.calibration
+    thresholds = learned.thresholds if learned else None
+    if thresholds is None and TASKS[checkpoint.config.task].thresholds:
+        thresholds = (0.5,) * len(checkpoint.labels)
+    abstain_below = learned.abstain_below if learned else None
     return Manifest(
-        format=FORMAT,
+        format=lowest_format({"abstain_below": abstain_below}),
         task=checkpoint.config.task,
         labels=checkpoint.labels,
         pair=checkpoint.pair,
         max_length=checkpoint.max_length,
         pad_token_id=reference.pad_token_id,
-        thresholds=(0.5,) * len(checkpoint.labels) if TASKS[checkpoint.config.task].thresholds else None,
-        temperature=1.0,
+        thresholds=thresholds,
+        temperature=learned.temperature if learned else 1.0,
         variants={name: _variant(name, reference.inputs) for name in variants},
         files={},
         made_by=made_by,
         golden=golden,
+        abstain_below=abstain_below,
     )
 
 

@@ -168,7 +168,7 @@ Labels: {shown}
     classifier = runtime.load("this/folder")
     print(classifier.predict({example}))
 
-Verified on {report.num_rows} evaluation rows when it was exported:
+{_calibration(manifest)}Verified on {report.num_rows} evaluation rows when it was exported:
 
 ```
 {report.table()}
@@ -182,6 +182,17 @@ Where the bytes are, in MB:
 
 `python -m runtime check this/folder` verifies a copy. Made by {", ".join(f"{name} {number}" for name, number in manifest.made_by.items())}.
 """
+
+
+def _calibration(manifest: Manifest) -> str:
+    parts = (
+        []
+        if manifest.temperature == 1
+        else [f"Its probabilities are calibrated (temperature {manifest.temperature:.3f})."]
+    )
+    if manifest.abstain_below is not None:
+        parts.append(f"Answers with a probability below {manifest.abstain_below:.4f} have `abstained=True`.")
+    return " ".join(parts) + "\n\n" if parts else ""
 
 
 def versions(exporter: str) -> dict[str, str]:

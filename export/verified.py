@@ -88,8 +88,9 @@ class Workshop:
             self._write_bf16(self.folder / variant.file)
         elif name in INT8_VARIANTS:
             limits = [self.config.max_change, self.config.max_metric_drop, self.config.restore]
+            decides = [self.draft.temperature, self.draft.thresholds, self.draft.abstain_below]
             made = self.stages.run(
-                name, self.rows_digest, limits, make=partial(self._make_int8, name), into=self.folder
+                name, self.rows_digest, limits, decides, make=partial(self._make_int8, name), into=self.folder
             )
             restored = Restored.from_json(made["restored"]) if made["restored"] else None
             saturation = {key: Saturation(**found) for key, found in made["saturation"].items()}

@@ -50,6 +50,8 @@ class Engine:
     """What the native engine computes with: amx, avx512-bf16, avx512-vnni, avx-vnni, avx2 … Not set: PORTABERT_INSTRUCTION_SET, else the fastest this CPU has."""
     profile: str | None = None
     """The file of a profile, or none. Not set: the one that `tune` wrote on this machine. It counts where none of the above is set."""
+    abstain_below: float | None = None
+    """Mark answers with a lower score as abstained; 0: none. Not set: below the bundle's level, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +210,7 @@ def _score(verb: Score) -> int:
             on_progress=bar.update,
         )
     cut = f", {scored.num_truncated:,} of them cut to the model's length" if scored.num_truncated else ""
+    cut += f", {scored.num_abstained:,} abstained" if classifier.manifest.abstain_below is not None else ""
     rate = scored.num_rows / max(scored.seconds, 1e-9)
     print(f"{scored.num_rows:,} rows{cut}, {rate:,.0f} rows/s, in {verb.output}")
     return 0
@@ -283,6 +286,7 @@ def _load(verb: Engine, bundle: Path) -> Classifier:
         threads=verb.threads,
         instruction_set=verb.instruction_set,
         profile=verb.profile,
+        abstain_below=verb.abstain_below,
     )
 
 
@@ -336,7 +340,10 @@ def _as_json(text: Text, prediction: Prediction) -> str:
 def _summary(prediction: Prediction) -> str:
     """Put an answer on one line: fields parted by spaces."""
     values = [getattr(prediction, field) for field in TASKS[prediction.task].columns.values()]
-    return "  ".join(_cell(value) for value in values) + ("  (cut)" if prediction.truncated else "")
+    marks = "".join(
+        f"  ({mark})" for mark, holds in (("abstained", prediction.abstained), ("cut", prediction.truncated)) if holds
+    )
+    return "  ".join(_cell(value) for value in values) + marks
 
 
 def _cell(value: object) -> str:

@@ -23,9 +23,9 @@ from typing import Any
 
 from .errors import BundleError, BundleTooNew, InputError
 from .fields import Reader, unique_keys
-from .manifest_fields import FIELDS, cross_check
+from .manifest_fields import LATER_FIELDS, cross_check, fields_of
 
-FORMAT = 1  # the newest format this version reads and writes
+FORMAT = 2  # the newest format this version reads and writes
 MANIFEST = "bundle.json"
 
 
@@ -94,6 +94,7 @@ class Manifest:
         files: every file of the bundle but bundle.json, by path.
         made_by: versions of the programs that wrote it.
         golden: texts and logits by which a copy can be checked on any machine.
+        abstain_below: single-label only: answers with a lower calibrated probability are withheld; None: never. Since format 2.
     """
 
     format: int
@@ -108,6 +109,7 @@ class Manifest:
     files: Mapping[str, StoredFile]
     made_by: Mapping[str, str]
     golden: Golden
+    abstain_below: float | None = None
 
 
 def read(path: Path) -> Manifest:
@@ -148,7 +150,7 @@ def parse(fields: object, *, where: str) -> Manifest:
             f"{where} has format {number}; this portabert reads formats 1 to {FORMAT}. Upgrade: pip install --upgrade portabert"
         )
     reader = Reader(way_out="Export the model again")
-    values = reader.object(fields, FIELDS, at="")
+    values = reader.object(fields, fields_of(fields), at="")
     if not reader.problems:
         reader.problems += cross_check(values)
     _refuse(Path(where), reader.problems)
@@ -231,6 +233,9 @@ def writing(target: Path, *, overwrite: bool) -> Iterator[Path]:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write bundle.json, the last file of a bundle, after validating it as a reader would."""
     fields = json.loads(json.dumps(asdict(manifest), ensure_ascii=False))
+    for name in LATER_FIELDS:
+        if fields[name] is None:
+            del fields[name]
     _refuse(folder, _misplaced_files(folder, parse(fields, where=str(folder / MANIFEST))))
     write_synced(folder / MANIFEST, json.dumps(fields, ensure_ascii=False, indent=1) + "\n")
 

@@ -36,6 +36,15 @@ def describe_bundle(classifier: Classifier) -> list[tuple[str, str]]:
         ("task", manifest.task + (", pairs" if manifest.pair else "")),
         ("labels", labels),
         ("max_length", f"{manifest.max_length} tokens"),
+        (
+            "scores",
+            f"calibrated, temperature {manifest.temperature:.3f}" if manifest.temperature != 1 else "the model's own",
+        ),
+        *(
+            [("abstains", f"below a score of {manifest.abstain_below:.4f}")]
+            if manifest.abstain_below is not None
+            else []
+        ),
         ("tokenised by", classifier.tokenizer),
         *((f"variant {name}", _describe_variant(manifest, name)) for name in manifest.variants),
         ("used", f"{opened.variant} on {opened.engine.description}"),

@@ -49,6 +49,10 @@ def cross_check(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"'thresholds' belong to task 'multi-label' and to no other; the task is {values['task']!r}")
     elif thresholds is not None and len(thresholds) != len(labels):
         problems.append(f"'thresholds' must have one number a label, {len(labels)}. Got {len(thresholds)} instead")
+    if values["task"] != "single-label" and "abstain_below" in values:
+        problems.append(
+            f"'abstain_below' belongs to task 'single-label' and to no other; the task is {values['task']!r}"
+        )
     if values["task"] == "regression" and len(labels) != 1:
         problems.append(f"a regression has one label. Got {len(labels)} instead")
     return problems + _golden_problems(values)
@@ -186,3 +190,19 @@ FIELDS: dict[str, Field] = {
     "made_by": mapping_of(_label, "an object of program versions", bool),
     "golden": object_of(GOLDEN),
 }
+# Fields that only bundles which need them have, and the first format with them.
+LATER_FIELDS: dict[str, tuple[int, Field]] = {
+    "abstain_below": (2, number("a probability above 0", lambda value: 0 < value <= 1)),
+}
+
+
+def fields_of(given: Mapping[str, Any]) -> dict[str, Field]:
+    """Give the fields that a manifest may have: those of all bundles, and of the later ones those it has and its format knows."""
+    number = given.get("format")
+    known = number if type(number) is int else 1
+    return FIELDS | {name: field for name, (first, field) in LATER_FIELDS.items() if name in given and first <= known}
+
+
+def lowest_format(given: Mapping[str, Any]) -> int:
+    """Give the lowest format that can express a manifest with these fields."""
+    return max([1, *(first for name, (first, _) in LATER_FIELDS.items() if given.get(name) is not None)])

@@ -30,6 +30,7 @@ def load(
     instruction_set: str | None = None,
     max_batch_tokens: int | None = None,
     profile: str | Path | Literal[False] | None = None,
+    abstain_below: float | None = None,
     verify: bool = False,
 ) -> "Classifier":
     """Open a bundle, as this machine's profile says where `python -m runtime tune` made one.
@@ -43,6 +44,7 @@ def load(
         max_batch_tokens: the most tokens computed at once, padding counted; bounds memory. None: the profile's, else 512.
         profile: None for this machine's own, a file, or False for none. It counts where engine, variant, threads and instruction_set are not set. Without a profile "auto" is
             the first engine that runs here, and int8 where its accuracy gate passed, else fp32.
+        abstain_below: answers with a lower score get `abstained=True`; 0 for none. None: the bundle's level, where it has one.
         verify: read every file and compare its SHA-256 digest before anything is opened.
 
     Raises:
@@ -54,6 +56,9 @@ def load(
     manifest = read(path)
     if verify and (problems := check_digests(path, manifest)):
         raise BundleError("\n  ".join([f"{path}: {len(problems)} changed files", *problems]))
+    if abstain_below is not None:
+        _check_level(abstain_below, manifest)
+        manifest = replace(manifest, abstain_below=abstain_below or None)
     given = {
         "engine": engine != "auto",
         "variant": variant != "auto",
@@ -113,11 +118,20 @@ def open_classifier(
     )
 
 
+def _check_level(level: float, manifest: Manifest) -> None:
+    if not TASKS[manifest.task].abstains:
+        raise InputError(
+            f"abstain_below is for answers with one label; this bundle's task is {manifest.task}. Leave it out."
+        )
+    if not 0 <= level <= 1:
+        raise InputError(f"abstain_below must be a probability from 0 to 1. Got {level!r} instead.")
+
+
 def open_head(path: Path, manifest: Manifest) -> Head:
     """Open what a bundle needs beside an engine: its tokenizer, and what its logits mean."""
     per_token = TASKS[manifest.task].per_token
     encoder = Encoder(path, max_length=manifest.max_length, pair=manifest.pair, offsets=per_token)
-    return Head(manifest.labels, manifest.thresholds, manifest.temperature, encoder)
+    return Head(manifest.labels, manifest.thresholds, manifest.temperature, encoder, manifest.abstain_below)
 
 
 def _open_tuned(path: Path, manifest: Manifest, found: Found, max_batch_tokens: int | None) -> "Classifier | None":
@@ -148,7 +162,7 @@ class Classifier:
     """A model that answers. Made by `load`; safe to share between threads.
 
     Attributes:
-        manifest: what the bundle says of itself.
+        manifest: what the bundle says of itself, with the abstain level that `load` was given.
         opened: the engine and variant in use, and why they were chosen.
         max_batch_tokens: the most tokens computed at once, padding counted.
     """

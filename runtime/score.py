@@ -35,6 +35,7 @@ class Scored(NamedTuple):
 
     num_rows: int
     num_truncated: int
+    num_abstained: int
     seconds: float
 
 
@@ -72,9 +73,14 @@ def score_file(
     if not names:
         raise DataError([Problem(str(source), None, "has no rows")])
     check_columns(names, path=str(source), target=None, columns=columns)
-    added = (*TASKS[classifier.manifest.task].columns, "truncated")
+    manifest = classifier.manifest
+    added = (
+        *TASKS[manifest.task].columns,
+        *(("abstained",) if manifest.abstain_below is not None else ()),
+        "truncated",
+    )
     _check_clash(str(source), names, added)
-    started, num_rows, num_truncated = time.perf_counter(), 0, 0
+    started, num_rows, num_truncated, num_abstained = time.perf_counter(), 0, 0, 0
     with _published(target) as temporary, ExitStack() as stack:
         write = stack.enter_context(form.open(temporary, (*names, *added), source, layout))
         for rows in _chunks(source, columns=columns, layout=layout):
@@ -83,8 +89,9 @@ def score_file(
             write([{**row.values, **answer(p)} for (row, _), p in zip(rows, predictions, strict=True)])
             num_rows += len(rows)
             num_truncated += sum(prediction.truncated for prediction in predictions)
+            num_abstained += sum(bool(prediction.abstained) for prediction in predictions)
             on_progress(len(rows))
-    return Scored(num_rows, num_truncated, time.perf_counter() - started)
+    return Scored(num_rows, num_truncated, num_abstained, time.perf_counter() - started)
 
 
 def _form_of(target: Path) -> "_Form":
@@ -148,10 +155,11 @@ def _check_rows(
 
 def answer(prediction: Prediction) -> Values:
     """Lay an answer out as columns of plain JSON values."""
-    columns = TASKS[prediction.task].columns
-    return {column: _plain(getattr(prediction, field)) for column, field in columns.items()} | {
-        "truncated": prediction.truncated
-    }
+    fields = TASKS[prediction.task].columns
+    columns = {column: _plain(getattr(prediction, field)) for column, field in fields.items()}
+    if prediction.abstained is not None:
+        columns["abstained"] = prediction.abstained
+    return columns | {"truncated": prediction.truncated}
 
 
 def _cell(value: Any) -> Any:
@@ -281,5 +289,6 @@ _SAMPLE = {
     "entities": [Entity("", "", 0, 0, 0.0)._asdict()],
 }
 SAMPLES: Values = {column: _SAMPLE[field] for task in TASKS.values() for column, field in task.columns.items()} | {
-    "truncated": False
+    "abstained": False,
+    "truncated": False,
 }

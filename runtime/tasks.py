@@ -22,6 +22,7 @@ class Head(NamedTuple):
     thresholds: tuple[float, ...] | None
     temperature: float
     encoder: Encoder
+    abstain_below: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,7 @@ class Prediction:
         scores: multi-label: their probabilities.
         value: regression: the number.
         entities: token: what was found, in the order of the text.
+        abstained: single-label: whether the answer is too unsure to be used, its score being below the abstain level; None where there is no level.
         truncated: whether the text was longer than the model takes, so that its end was not read.
         task: the model's task.
         logits: what the model said: (C,), or (t, C) for a tagger.
@@ -46,14 +48,23 @@ class Prediction:
     scores: tuple[float, ...] | None = None
     value: float | None = None
     entities: tuple[Entity, ...] | None = None
+    abstained: bool | None = None
     truncated: bool = False
     logits: Floats = field(repr=False, compare=False)
     task: str = field(repr=False)
     _head: Head = field(repr=False, compare=False)
     _tokens: Tokens | None = field(repr=False, compare=False)
 
-    def probabilities(self) -> dict[str, float]:
+    @property
+    def calibrated(self) -> bool:
+        """Whether its scores are probabilities calibrated on labelled rows; else they are the model's own."""
+        return self._head.temperature != 1
+
+    def probabilities(self, *, raw: bool = False) -> dict[str, float]:
         """Give every label's probability.
+
+        Args:
+            raw: as the model itself has it, without calibration.
 
         Raises:
             InputError: the task has no probabilities a text (regression, token).
@@ -61,9 +72,8 @@ class Prediction:
         activation = TASKS[self.task].activation
         if self._tokens is not None or activation is identity:
             raise InputError(f"a {self.task} answer has no probabilities by label.")
-        return dict(
-            zip(self._head.labels, activation(self.logits / np.float32(self._head.temperature)).tolist(), strict=True)
-        )
+        temperature = np.float32(1 if raw else self._head.temperature)
+        return dict(zip(self._head.labels, activation(self.logits / temperature).tolist(), strict=True))
 
     def to_pipeline(
         self, *, top_k: int | None = 1, function_to_apply: str | None = None, aggregation_strategy: str = "none"
@@ -122,8 +132,10 @@ def _decode_single_label(logits: Sequence[Floats], head: Head, tokens: Sequence[
     best = stacked.argmax(axis=-1)
     probabilities = softmax(stacked / np.float32(head.temperature))
     scores = probabilities[np.arange(len(best)), best]
-    for index, score in zip(best.tolist(), scores.tolist(), strict=True):
-        yield {"label": head.labels[index], "score": score}
+    level = head.abstain_below
+    unsure = [None] * len(best) if level is None else (scores < level).tolist()
+    for index, score, abstained in zip(best.tolist(), scores.tolist(), unsure, strict=True):
+        yield {"label": head.labels[index], "score": score, "abstained": abstained}
 
 
 def _decode_multi_label(logits: Sequence[Floats], head: Head, tokens: Sequence[Tokens | None]) -> Fields:
@@ -158,6 +170,7 @@ class Task:
         target: the field of a `Record` that holds the truth; a key of `records.TARGETS`.
         per_token: whether the model labels tokens.
         thresholds: whether each label has a threshold of its own.
+        abstains: whether an answer can be withheld because it is unsure.
         columns: what scoring a file adds to it, and the field of the Prediction each comes from.
     """
 
@@ -166,6 +179,7 @@ class Task:
     target: str
     per_token: bool
     thresholds: bool
+    abstains: bool
     columns: dict[str, str]
 
 
@@ -176,6 +190,7 @@ TASKS: dict[str, Task] = {
         target="label",
         per_token=False,
         thresholds=False,
+        abstains=True,
         columns={"predicted_label": "label", "predicted_score": "score"},
     ),
     "multi-label": Task(
@@ -184,6 +199,7 @@ TASKS: dict[str, Task] = {
         target="labels",
         per_token=False,
         thresholds=True,
+        abstains=False,
         columns={"predicted_labels": "labels", "predicted_scores": "scores"},
     ),
     "regression": Task(
@@ -192,6 +208,7 @@ TASKS: dict[str, Task] = {
         target="score",
         per_token=False,
         thresholds=False,
+        abstains=False,
         columns={"predicted_value": "value"},
     ),
     "token": Task(
@@ -200,6 +217,7 @@ TASKS: dict[str, Task] = {
         target="spans",
         per_token=True,
         thresholds=False,
+        abstains=False,
         columns={"predicted_entities": "entities"},
     ),
 }

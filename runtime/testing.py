@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from .bundle import FORMAT, Golden, Manifest, Variant, stored_files, write_manifest
+from .bundle import Golden, Manifest, Variant, stored_files, write_manifest
 from .encode import Batch, Encoder
 from .errors import InputError
 from .tasks import TASKS
@@ -107,7 +107,7 @@ def tiny_bundle(
     (folder / _MODEL_FILE).parent.mkdir()
     (folder / _MODEL_FILE).write_text("no model: give load an engine of your own\n", encoding="utf-8")
     manifest = Manifest(
-        format=FORMAT,
+        format=1,  # the lowest can express it
         task=task,
         labels=labels,
         pair=pair,

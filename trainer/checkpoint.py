@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ import torch
 import transformers
 
 from runtime.bundle import sha256, write_synced
-from runtime.encode import Encoder
+from runtime.encode import Encoded, Encoder
+from runtime.errors import InputError
 from runtime.machine import package_version
 from runtime.records import Record
 from runtime.tasks import TASKS
 
+from .calibration import Answered, Calibration, Evidence, Floats, centre, describe, gather, learn
 from .config import TrainConfig
 from .data import Evaluation, read_evaluation, read_labelled
 from .errors import ModelError, RunError
@@ -32,6 +34,8 @@ from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
 
 RECORD, CONFIG = "run.json", "train_config.json"
+# Runs made before there was calibration lack these.
+LATER_FIELDS = frozenset({"calibration", "calibrate", "abstain_precision"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class RunRecord:
         test: metrics on the test rows.
         model_sha256: digest of model.safetensors.
         made_by: versions of the programs that trained.
+        calibration: what was learned of the kept weights' probabilities; None where nothing was.
     """
 
     complete: bool
@@ -64,6 +69,7 @@ class RunRecord:
     test: dict[str, float] | None
     model_sha256: str
     made_by: dict[str, str]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,7 @@ class Checkpoint:
         max_length: tokens of a text.
         evaluation: where its evaluation rows came from.
         notes: what a person should know.
+        calibration: what was learned of its probabilities; None where nothing was.
     """
 
     folder: Path
@@ -85,6 +92,7 @@ class Checkpoint:
     max_length: int
     evaluation: Evaluation | None
     notes: tuple[str, ...]
+    calibration: Calibration | None = None
 
     @property
     def objective(self) -> Objective:
@@ -128,6 +136,51 @@ class Checkpoint:
             return read_labelled(self.config, source, self.labels)
         return None if self.evaluation is None else read_evaluation(self.config, self.evaluation)
 
+    def check_calibration(self, *, abstain_precision: float | None) -> None:
+        """Check that it can be calibrated.
+
+        Raises:
+            InputError: its answers are no probabilities, or cannot be withheld.
+        """
+        task = self.config.task
+        if self.objective.likelihood is None:
+            raise InputError(f"--calibrate is for probabilities; a {task} model has none. Leave it out.")
+        if abstain_precision is not None and not TASKS[task].abstains:
+            raise InputError(
+                f"--abstain-precision is for answers that are right or wrong as a whole; a {task} model gives others. Leave it out."
+            )
+
+    def calibrated(
+        self,
+        records: Sequence[Record],
+        encoded: Encoded,
+        logits: Sequence[Floats],
+        *,
+        abstain_precision: float | None = None,
+    ) -> "Checkpoint":
+        """Calibrate it anew on labelled rows and its logits of them; see `learn`."""
+        evidence = self._evidence(records, encoded, logits)
+        return replace(self, calibration=learn(evidence, abstain_precision=abstain_precision))
+
+    def answered(self, records: Sequence[Record], encoded: Encoded, logits: Sequence[Floats]) -> Answered | None:
+        """Count the answers that do not abstain; None where there is no level."""
+        if self.calibration is None or self.calibration.abstain_below is None:
+            return None
+        return self.calibration.assess(self._evidence(records, encoded, logits)).answered
+
+    def _evidence(self, records: Sequence[Record], encoded: Encoded, logits: Sequence[Floats]) -> Evidence:
+        assert self.objective.likelihood is not None
+        return gather(logits, self.objective.targets(records, encoded, self.labels), self.objective.likelihood)
+
+    @property
+    def calibration_lines(self) -> list[str]:
+        """What was learned of its probabilities, for people."""
+        return describe(self.calibration) if self.calibration else []
+
+    def centred(self, logits: Sequence[Floats]) -> Sequence[Floats]:
+        """Move logits so that each label with a threshold counts from 0."""
+        return centre(logits, self.calibration)
+
 
 def open_run(folder: Path) -> Checkpoint:
     """Open a run of `python -m trainer`.
@@ -156,6 +209,7 @@ def open_run(folder: Path) -> Checkpoint:
         max_length=record.max_length,
         evaluation=record.evaluation,
         notes=notes,
+        calibration=record.calibration,
     )
 
 
@@ -196,13 +250,14 @@ def read_record(folder: Path) -> RunRecord:
             else "give a run's folder"
         )
         raise RunError(f"{folder} has no {RECORD}: {hint}.")
-    values = _read_json(folder / RECORD, {field.name for field in fields(RunRecord)})
-    evaluation = values["evaluation"]
+    values = _read_json(folder / RECORD, RunRecord)
+    evaluation, calibration = values["evaluation"], values.get("calibration")
     return RunRecord(
         **{
             **values,
             "labels": tuple(values["labels"]),
             "evaluation": None if evaluation is None else Evaluation(**evaluation),
+            "calibration": None if calibration is None else Calibration.from_json(calibration),
         }
     )
 
@@ -213,9 +268,9 @@ def read_config(file: Path) -> TrainConfig:
     Raises:
         RunError: it is missing or damaged.
     """
-    values = _read_json(file, {field.name for field in fields(TrainConfig)})
+    values = _read_json(file, TrainConfig)
     for name in ("labels", "columns"):
-        values[name] = None if values[name] is None else tuple(values[name])
+        values[name] = None if values.get(name) is None else tuple(values[name])
     return TrainConfig(**{**values, "output": Path(values["output"]), "config": None})
 
 
@@ -238,7 +293,11 @@ def publish(
         os.replace(run / f".{file.name}.tmp", run / file.name)
     complete = RunRecord(**record, model_sha256=sha256(run / "model.safetensors"), made_by=versions())
     report(complete)
-    values = {**asdict(complete), "evaluation": complete.evaluation._asdict() if complete.evaluation else None}
+    values = {
+        **asdict(complete),
+        "evaluation": complete.evaluation._asdict() if complete.evaluation else None,
+        "calibration": complete.calibration.as_json() if complete.calibration else None,
+    }
     write_synced(run / RECORD, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
     return complete
 
@@ -249,15 +308,20 @@ def versions() -> dict[str, str]:
     return {package: package_version(package) or "not installed" for package in packages}
 
 
-def _read_json(file: Path, expected: set[str]) -> dict[str, Any]:
+def _read_json(file: Path, kind: Any) -> dict[str, Any]:
+    """Read an object with the fields of a dataclass."""
+    known = {field.name for field in fields(kind)}
+    required = known - LATER_FIELDS
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise RunError(f"{file} is missing. Train again with --overwrite.") from exc
     except (UnicodeDecodeError, json.JSONDecodeError) as exc:
         raise RunError(f"{file} is not valid JSON: {exc}. Train again with --overwrite.") from exc
-    if not isinstance(values, dict) or set(values) != expected:
-        differing: Sequence[str] = sorted(set(values) ^ expected) if isinstance(values, dict) else []
+    if not isinstance(values, dict) or not required <= set(values) <= known:
+        differing: Sequence[str] = (
+            sorted(set(values) - known | required - set(values)) if isinstance(values, dict) else []
+        )
         raise RunError(
             f"{file} does not have the fields this version writes (differing: {', '.join(differing)}). Train again with --overwrite."
         )

@@ -161,6 +161,10 @@ class TrainConfig(RowFlags):
     """Stop after so many evaluations without a better one. Not set: run all epochs."""
     best_metric: str | None = None
     """The metric that chooses the best checkpoint. Not set: accuracy, micro_f1, spearman or span_f1, by task."""
+    calibrate: bool = True
+    """Learn on the evaluation rows, at the end, how sure the model may be, and for several labels from which probability each counts. --no-calibrate: leave both as they are."""
+    abstain_precision: float | None = None
+    """The share of answers that shall be right (single-label): the least sure ones, without which it is reached, are marked as abstained. Not set: none are."""
 
     def validate(self) -> None:
         """Check what each flag's type does not say.
@@ -213,6 +217,26 @@ class TrainConfig(RowFlags):
             (
                 evaluates or {self.patience, self.eval_steps, self.best_metric} == {None},
                 "--patience, --eval-steps and --best-metric need rows to evaluate on: --eval, or --eval-fraction above 0",
+                self.eval_fraction,
+            ),
+            (
+                self.abstain_precision is None or 0 < self.abstain_precision < 1,
+                "--abstain-precision must be above 0 and below 1",
+                self.abstain_precision,
+            ),
+            (
+                self.abstain_precision is None or self.calibrate,
+                "--abstain-precision needs --calibrate, which learns the level",
+                "--no-calibrate",
+            ),
+            (
+                self.abstain_precision is None or self.task == "single-label",
+                "--abstain-precision is for --task single-label, whose answer is right or wrong as a whole",
+                self.task,
+            ),
+            (
+                evaluates or self.abstain_precision is None,
+                "--abstain-precision needs rows to learn from: --eval, or --eval-fraction above 0",
                 self.eval_fraction,
             ),
             (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),

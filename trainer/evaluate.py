@@ -1,7 +1,7 @@
-"""Logits and metrics of a model in training, over one or several processes."""
+"""Logits and metrics of a model in training, and of the kept one as it is shipped, over one or several processes."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -11,10 +11,14 @@ from runtime.batching import plan
 from runtime.encode import Encoded
 from runtime.records import Record
 
-from .losses import Floats
+from .calibration import Calibration, Evidence, centre, gather, learn
+from .config import TrainConfig
+from .losses import Floats, Target
 from .metrics import Metrics
 from .network import Network
 from .objectives import Objective
+
+Rows: TypeAlias = tuple[Sequence[Record], Encoded, list[Target]]
 
 MAX_BATCH_TOKENS = 4096  # bounds memory; evaluation has no gradients to keep
 
@@ -57,3 +61,55 @@ def evaluate(
     """Measure a model on labelled rows."""
     logits = compute_logits(wrapped, encoded, accelerator=accelerator)
     return objective.measure(logits, records, encoded.tokens, labels)
+
+
+class Shipped(NamedTuple):
+    """What the kept weights reach as they are shipped: with their calibration.
+
+    Attributes:
+        measured: on the evaluation rows, where there are any.
+        tested: on the test rows, where there are any.
+        calibration: what was learned on the evaluation rows; None where nothing was.
+        evidence: what it was learned from.
+    """
+
+    measured: Metrics | None
+    tested: Metrics | None
+    calibration: Calibration | None
+    evidence: Evidence | None
+
+
+def measure_shipped(
+    wrapped: Any,
+    rows: Mapping[str, Rows],
+    *,
+    config: TrainConfig,
+    objective: Objective,
+    labels: tuple[str, ...],
+    accelerator: Accelerator,
+) -> Shipped:
+    """Calibrate a model on the evaluation rows, and measure it on these and on the test rows.
+
+    Args:
+        wrapped: a `Network` with the kept weights, as accelerate prepared it.
+        rows: records, token ids and targets by split: "eval", "test" or both.
+        config: whether to calibrate, and from which precision to abstain.
+        objective: the task.
+        labels: the label of each logit.
+        accelerator: that prepared it.
+    """
+    logits = {
+        split: compute_logits(wrapped, encoded, accelerator=accelerator) for split, (_, encoded, _) in rows.items()
+    }
+    evidence: dict[str, Evidence] = {}
+    if config.calibrate and objective.likelihood is not None:
+        evidence = {split: gather(logits[split], rows[split][2], objective.likelihood) for split in rows}
+    calibration = None
+    if "eval" in evidence:
+        learned = learn(evidence["eval"], abstain_precision=config.abstain_precision)
+        calibration = learned._replace(worth={split: learned.assess(found) for split, found in evidence.items()})
+    reached = {
+        split: objective.measure(centre(logits[split], calibration), records, encoded.tokens, labels)
+        for split, (records, encoded, _) in rows.items()
+    }
+    return Shipped(reached.get("eval"), reached.get("test"), calibration, evidence.get("eval"))

@@ -20,16 +20,18 @@ from runtime.errors import InputError
 from runtime.records import Record
 from runtime.tasks import TASKS
 
+from .calibration import describe
+from .calibration_report import write_sections
 from .checkpoint import RunRecord, publish
 from .config import TrainConfig
 from .data import load_data
 from .device import Place, choose_place
 from .errors import Interrupted, TrainingError
-from .evaluate import evaluate
+from .evaluate import Shipped, evaluate, measure_shipped
 from .history import METRICS, TIMING, History
 from .layers import reinitialise
 from .losses import LossOptions, Target
-from .metrics import Metrics, is_better
+from .metrics import is_better
 from .model import graph_inputs, load_pretrained, start_head_at
 from .network import choose_network
 from .objectives import OBJECTIVES
@@ -159,13 +161,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     )
     history = History(config.output, progress.step, main=main)
 
-    def measure(split: str) -> Metrics | None:
-        if split not in splits:
-            return None
-        records, encoded, _ = splits[split]
-        return evaluate(wrapped, records, encoded, objective=objective, labels=data.labels, accelerator=accelerator)
-
-    def record(complete: bool, measured: Metrics | None = None, tested: Metrics | None = None) -> dict[str, Any]:
+    def record(complete: bool, shipped: Shipped | None = None) -> dict[str, Any]:
         return {
             "complete": complete,
             "step": progress.step,
@@ -175,8 +171,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             "max_length": pretrained.max_length,
             "constant_loss": objective.constant_loss(rows.targets),
             "evaluation": data.evaluation,
-            "eval": measured.values if measured else None,
-            "test": tested.values if tested else None,
+            "eval": shipped.measured.values if shipped and shipped.measured else None,
+            "test": shipped.tested.values if shipped and shipped.tested else None,
+            "calibration": shipped and shipped.calibration,
         }
 
     def keep_best(step: int) -> None:
@@ -185,8 +182,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
 
     def judge_and_keep() -> None:
         """Evaluate, and keep the weights if they are the best so far."""
-        metrics = measure("eval")
-        assert metrics is not None
+        records, encoded, _ = splits["eval"]
+        metrics = evaluate(wrapped, records, encoded, objective=objective, labels=data.labels, accelerator=accelerator)
         history.add(METRICS, {"step": progress.step, "epoch": progress.step / steps_an_epoch, "eval": metrics.values})
         value = metrics.values[best_metric]
         better = is_better(best_metric, value, progress.best_value)
@@ -270,8 +267,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     accelerator.wait_for_everyone()
     best = best_of(checkpoints, progress.best_step or progress.step)
     _load_weights(model, best)
-    measured, tested = measure("eval"), measure("test")
-    done = record(complete=True, measured=measured, tested=tested)
+    held_out = {name: split for name, split in splits.items() if name != "train"}
+    shipped = measure_shipped(
+        wrapped, held_out, config=config, objective=objective, labels=data.labels, accelerator=accelerator
+    )
+    for sentence in describe(shipped.calibration) if shipped.calibration else ():
+        say(sentence)
+    done = record(complete=True, shipped=shipped)
     if not main:
         return RunRecord(**done, model_sha256="", made_by={})
     result = publish(
@@ -283,10 +285,11 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             config=config,
             record=record,
             history=history.lines(),
-            measured=measured,
-            tested=tested,
+            measured=shipped.measured,
+            tested=shipped.tested,
             labels=data.labels,
             findings=data.findings,
+            sections=write_sections(shipped, labels=data.labels),
         ),
     )
     shutil.rmtree(checkpoints)

@@ -93,7 +93,7 @@ def write_card(
 
 A model{origin}. It reads {reads} of up to {record.max_length:,} tokens and gives {wording.answer}.
 {unfinished}
-{_figures(measured, tested)}{_labels(config, labels)}## Use
+{_figures(measured, tested)}{_labels(config, labels)}{_calibration(record)}## Use
 
 With transformers, from this folder or its name on the Hub:
 
@@ -150,6 +150,25 @@ def _labels(config: TrainConfig, labels: Sequence[str]) -> str:
     known = OBJECTIVES[config.task].known(tuple(labels))
     names = labels if known == set(labels) else natural_sort(known)
     return f"## Labels\n\n{', '.join(map(_code, names))}\n\n" if names else ""
+
+
+def _calibration(record: RunRecord) -> str:
+    """Say what the figures above were reached with, for programs that know nothing of it, such as the pipeline below."""
+    learned = record.calibration
+    if learned is None:
+        return ""
+    lines = (
+        []
+        if learned.temperature == 1
+        else [f"Logits are divided by {learned.temperature:.4g} before they become probabilities."]
+    )
+    if learned.thresholds is not None:
+        counts = (f"{_code(label)} {at:.3f}" for label, at in zip(record.labels, learned.thresholds, strict=True))
+        lines.append(f"From which probability a label counts: {', '.join(counts)}.")
+    if learned.abstain_below is not None:
+        lines.append(f"Answers with a probability below {learned.abstain_below:.4g} are too unsure to be used.")
+    text = " ".join(lines)
+    return f"## Calibration\n\nLearned on the evaluation rows; an export applies it. {text}\n\n" if lines else ""
 
 
 def _code(text: str) -> str:

@@ -17,6 +17,7 @@ from runtime.records import Record, bio_tags, word_spans
 from runtime.tasks import sigmoid, softmax
 
 from . import losses, metrics
+from .calibration import SIGMOID, SOFTMAX, Likelihood
 from .losses import IGNORED, Floats, LossOptions, Target
 from .metrics import Metrics
 
@@ -39,6 +40,7 @@ class Objective:
         constant_loss: targets → the mean loss of the best answer that is the same for all texts.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
         measure: (logits per text, rows, tokens, labels) → metrics.
+        likelihood: what is calibrated; None where logits are no probabilities.
         metrics: the names of the metrics that `measure` gives.
         best_metric: the one that chooses the best checkpoint.
     """
@@ -56,6 +58,7 @@ class Objective:
     constant_loss: Callable[[Sequence[Target]], float]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
+    likelihood: Likelihood | None
     metrics: tuple[str, ...]
     best_metric: str
 
@@ -258,6 +261,7 @@ OBJECTIVES: dict[str, Objective] = {
         constant_loss=losses.entropy,
         decide=_argmax,
         measure=_measure_single,
+        likelihood=SOFTMAX,
         metrics=("accuracy", "macro_f1"),
         best_metric="accuracy",
     ),
@@ -275,6 +279,7 @@ OBJECTIVES: dict[str, Objective] = {
         constant_loss=losses.binary_entropy,
         decide=_over_half,
         measure=_measure_multi,
+        likelihood=SIGMOID,
         metrics=("micro_f1", "macro_f1", "map"),
         best_metric="micro_f1",
     ),
@@ -292,6 +297,7 @@ OBJECTIVES: dict[str, Objective] = {
         constant_loss=losses.variance,
         decide=_values,
         measure=_measure_regression,
+        likelihood=None,
         metrics=("spearman", "pearson", "rmse"),
         best_metric="spearman",
     ),
@@ -309,6 +315,7 @@ OBJECTIVES: dict[str, Objective] = {
         constant_loss=losses.entropy,
         decide=_word_tags,
         measure=_measure_token,
+        likelihood=SOFTMAX,
         metrics=("span_f1", "span_precision", "span_recall"),
         best_metric="span_f1",
     ),

@@ -1,7 +1,19 @@
 """The page that reports are written on: it stands alone, follows the reader's colours, has no script, and its policy lets a browser load nothing."""
 
+import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import NamedTuple
+
+WIDEST_IMAGE = 800  # CSS pixels; what is wider would be too small to read in the column, and scrolls
+
+
+class Picture(NamedTuple):
+    """A plot as PNG, and how many CSS pixels wide it is at natural size."""
+
+    light: bytes
+    dark: bytes
+    width: int
 
 
 def page(title: str, body: Sequence[str]) -> str:
@@ -37,6 +49,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str | float | int | None]
 def scrolling(content: str, *, name: str, kind: str = "rows") -> str:
     """Let content scroll that is wider or higher than its place."""
     return f'<div class="scrolls {kind}" role="region" tabindex="0" aria-label="{name}">{content}</div>'
+
+
+def image(picture: Picture, alt: str, *, narrow: Picture | None = None) -> str:
+    """Embed a picture in both schemes, and for phones a narrow one of the same."""
+    phone, dark = "(max-width: 34rem)", "(prefers-color-scheme: dark)"
+    sources = [(dark, picture.dark)]
+    if narrow is not None:
+        sources = [(f"{phone} and {dark}", narrow.dark), (phone, narrow.light), *sources]
+    choices = "".join(f'<source media="{media}" srcset="{_data(png)}">' for media, png in sources)
+    kind = ' class="wide"' if picture.width > WIDEST_IMAGE else ""
+    image = f'<img src="{_data(picture.light)}" alt="{alt}" width="{picture.width}"{kind}>'
+    return f"<picture>{choices}{image}</picture>"
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _cell(value: str | float | int | None) -> str:

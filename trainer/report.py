@@ -4,7 +4,6 @@ The page stands alone: pictures and styles are inside it, it has no script, and 
 labels are those of the evaluation rows, which are there to be studied, and those of the test rows only where nothing else was measured.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import fields
 from html import escape
@@ -22,12 +21,11 @@ from .doctor.page import render_section
 from .metrics import LabelScore, Metrics
 from .model_card import NAMES, WORDING, write_card
 from .objectives import OBJECTIVES
-from .page import page, scrolling, section, table
-from .plots import Picture, plot_confusion, plot_curves
+from .page import Picture, image, page, scrolling, section, table
+from .plots import plot_confusion, plot_curves
 
 NUM_MISTAKES = 10  # rows in the table of the most frequent ones
 CURVES_INCHES = (8.1, 4.0)  # the column of the page, and a phone
-WIDEST_IMAGE = 800  # CSS pixels; what is wider would be too small to read in the column, and scrolls
 
 
 class Details(NamedTuple):
@@ -47,6 +45,7 @@ def write_report(
     tested: Metrics | None,
     labels: tuple[str, ...],
     findings: Sequence[Finding] = (),
+    sections: Sequence[str] = (),
 ) -> None:
     """Write report.html, README.md, loss.png and, where labels exclude each other, confusion.png into a run's folder.
 
@@ -59,6 +58,7 @@ def write_report(
         tested: what they reach on the test rows, where there were any.
         labels: the label of each logit.
         findings: what was found about the rows before training.
+        sections: what else was found, as HTML.
     """
     found = [Details(rows, metrics) for rows, metrics in (("evaluation", measured), ("test", tested)) if metrics]
     details = found[0] if found else None
@@ -78,6 +78,7 @@ def write_report(
         _matrix(matrix, details, labels),
         _label_table(details),
         render_section(findings),
+        *sections,
         _facts(config, record, history),
         _settings(config),
     ]
@@ -140,7 +141,7 @@ def _curves(picture: Picture | None, narrow: Picture | None, history: Sequence[d
     if losses:
         first, last = losses[0], losses[-1]
         alt += f" The loss is {first['loss']:.3f} at step {first['step']:,} and {last['loss']:.3f} at step {last['step']:,}."
-    return section("Training", _image(picture, alt, narrow=narrow))
+    return section("Training", image(picture, alt, narrow=narrow))
 
 
 def _matrix(picture: Picture | None, details: Details | None, labels: Sequence[str]) -> str:
@@ -153,7 +154,7 @@ def _matrix(picture: Picture | None, details: Details | None, labels: Sequence[s
         f"Of the {details.rows} rows. A line holds the rows of one true label; "
         "the stronger a colour, the larger the share of them."
     )
-    frame = scrolling(_image(picture, alt), name="Confusion matrix", kind="matrix")
+    frame = scrolling(image(picture, alt), name="Confusion matrix", kind="matrix")
     return section("Confusion matrix", f'<p class="note">{note}</p>{frame}{_mistakes(counts, labels)}')
 
 
@@ -228,19 +229,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _image(picture: Picture, alt: str, *, narrow: Picture | None = None) -> str:
-    """Embed a picture in both schemes, and for phones a narrow one of the same."""
-    phone, dark = "(max-width: 34rem)", "(prefers-color-scheme: dark)"
-    sources = [(dark, picture.dark)]
-    if narrow is not None:
-        sources = [(f"{phone} and {dark}", narrow.dark), (phone, narrow.light), *sources]
-    choices = "".join(f'<source media="{media}" srcset="{_data(png)}">' for media, png in sources)
-    kind = ' class="wide"' if picture.width > WIDEST_IMAGE else ""
-    image = f'<img src="{_data(picture.light)}" alt="{alt}" width="{picture.width}"{kind}>'
-    return f"<picture>{choices}{image}</picture>"
-
-
-def _data(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -58,6 +58,12 @@ def test_agreement_is_what_the_export_counts(task: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_level_changes_no_agreement_on_labels(tmp_path: Path) -> None:
+    """Sure on one side and unsure on the other is another answer only where the label is another."""
+    found = head(tmp_path, "single-label")._replace(abstain_below=0.75)
+    assert agreement("single-label", rows([9, 0], [9, 0]), rows([1, 0], [0, 1]), head=found) == 0.5
+
+
 def test_accuracy_is_the_share_of_right_labels(tmp_path: Path) -> None:
     records = [Record(text="a", label=label) for label in ("no", "yes", "maybe")]
     answered = rows([1, 0], [0, 1], [0, 1])

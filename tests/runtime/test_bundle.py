@@ -46,6 +46,7 @@ from runtime.manifest_fields import (
     TASK_NAMES,
     VARIANT,
     is_plain_path,
+    lowest_format,
 )
 
 MODEL = "onnx/model.onnx"
@@ -311,6 +312,42 @@ def test_all_problems_are_told_together(folder: Path) -> None:
         "golden.texts",
     ):
         assert sum(f"'{name}'" in problem for problem in problems_of(caught.value)) == 1
+
+
+# Later fields
+
+
+def test_a_bundle_with_an_abstain_level_has_format_2_and_others_lack_the_field(tmp_path: Path) -> None:
+    plain, sure = sound(), sound(format=2, abstain_below=0.75)
+    assert (lowest_format(plain), lowest_format(sure), lowest_format({"abstain_below": None})) == (1, 2, 1)
+    for name, fields, level in (("plain", plain, None), ("sure", sure, 0.75)):
+        folder = write_whole(tmp_path / name, **fields)
+        assert json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == fields
+        assert read(folder).abstain_below == level
+    assert read(put(folder, sound(format=2))).abstain_below is None, "a format that is higher than it had to be"
+
+
+@pytest.mark.parametrize("value", [None, True, "0.5", [], {}, 0, -0.1, 1.1, math.nan])
+def test_an_abstain_level_must_be_a_probability(folder: Path, value: Any) -> None:
+    with pytest.raises(
+        BundleError, match=re.escape("'abstain_below' must be a probability above 0. Got " + repr(value))
+    ):
+        read(put(folder, sound(format=2, abstain_below=value)))
+
+
+def test_an_abstain_level_is_unknown_to_format_1(folder: Path) -> None:
+    fields = sound(abstain_below=0.75)
+    for refuse in (lambda: read(put(folder, fields)), lambda: write_manifest(folder, unchecked(fields))):
+        with pytest.raises(BundleError, match="1 problem\n  unknown field 'abstain_below'"):
+            refuse()
+
+
+@pytest.mark.parametrize(
+    ("task", "more"), [("multi-label", {"thresholds": [0.5, 0.5]}), ("regression", {"labels": ["x"]}), ("token", {})]
+)
+def test_only_a_model_with_one_label_abstains(folder: Path, task: str, more: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=f"'abstain_below' belongs to task 'single-label' .* the task is '{task}'"):
+        read(put(folder, sound(format=2, abstain_below=0.75, task=task, **more)))
 
 
 def test_missing_and_cut_files_are_told_together(folder: Path) -> None:

@@ -94,6 +94,32 @@ def test_an_answer_without_labels_is_a_dash_and_a_cut_text_is_marked(
     assert capsys.readouterr().out == f"–  –  (cut)\t{text}\n"
 
 
+def test_an_answer_that_abstains_is_marked_and_a_key_in_json(
+    fake: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = fake()
+    manifest = json.loads((Path(bundle) / "bundle.json").read_text())
+    (Path(bundle) / "bundle.json").write_text(json.dumps({**manifest, "format": 2, "abstain_below": 1.0}))
+    assert main(["predict", bundle, "late " * 40]) == 0
+    assert re.fullmatch(r"(no|yes)  0\.\d{4}  \(abstained\)  \(cut\)\t(late )+\n", capsys.readouterr().out)
+    assert main(["predict", bundle, "--json", "late"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert list(row) == ["text", "predicted_label", "predicted_score", "abstained", "truncated"]
+    assert row["abstained"] is True
+
+
+def test_the_commands_hand_on_the_abstain_level(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for level in ("1", "0.01", "0"):
+        assert main(["predict", str(bundle), "--engine=ort-cpu", "--json", f"--abstain-below={level}", "late"]) == 0
+        told.append(json.loads(capsys.readouterr().out).get("abstained"))
+    assert told == [True, False, None]
+    assert main(["info", str(bundle), "--engine=ort-cpu", "--abstain-below=0.25"]) == 0
+    assert re.search(r"^abstains +below a score of 0\.2500$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert main(["predict", str(bundle), "--abstain-below=2", "late"]) == 1
+    assert "error: abstain_below must be a probability from 0 to 1. Got 2.0 instead." in capsys.readouterr().err
+
+
 def test_predict_as_json_is_an_object_a_line(fake: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     bundle = fake()
     assert main(["predict", bundle, "--json", "my parcel", "é 🙂"]) == 0

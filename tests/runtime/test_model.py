@@ -197,6 +197,65 @@ def test_a_temperature_reaches_entities_too(tmp_path: Path) -> None:
     assert warm.to_pipeline() == plain.to_pipeline()
 
 
+def test_raw_probabilities_are_those_without_calibration(tmp_path: Path) -> None:
+    for task in ("single-label", "multi-label"):
+        warm, plain = fake(tmp_path / f"warm {task}", task=task, temperature=3.0), fake(tmp_path / task, task=task)
+        ours, raw = warm.predict("my parcel"), plain.predict("my parcel")
+        assert (ours.calibrated, raw.calibrated) == (True, False)
+        assert ours.probabilities(raw=True) == raw.probabilities() == raw.probabilities(raw=True)
+        assert ours.probabilities() != raw.probabilities()
+
+
+# Abstaining
+
+TEXTS = [" ".join(words) for words in itertools.permutations(["my", "parcel", "never", "came"], 3)]
+
+
+def test_answers_below_the_level_abstain_and_keep_label_and_score(tmp_path: Path) -> None:
+    plain = fake(tmp_path / "plain", temperature=2.0).predict(TEXTS)
+    level = sorted(prediction.score or 0 for prediction in plain)[len(plain) // 2]  # one is exactly as sure
+    sure = fake(tmp_path / "sure", temperature=2.0, format=2, abstain_below=level)
+    found = sure.predict(TEXTS)
+    assert [p.abstained for p in found] == [(p.score or 0) < level for p in plain]
+    assert {p.abstained for p in found} == {True, False}
+    assert [(p.label, p.score) for p in found] == [(p.label, p.score) for p in plain]
+    assert [sure.predict(text) for text in TEXTS] == found
+    assert found[0].to_pipeline() == plain[0].to_pipeline()
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_without_a_level_nobody_is_asked_whether_to_abstain(tmp_path: Path, task: str) -> None:
+    assert fake(tmp_path / "bundle", task=task).predict("my parcel").abstained is None
+
+
+def test_the_level_given_when_loading_comes_before_the_bundles(tmp_path: Path) -> None:
+    folder = tiny_bundle(tmp_path / "bundle")
+    change(folder, format=2, abstain_below=1.0)
+
+    def abstained(level: float | None) -> bool | None:
+        return runtime.load(folder, engine=engine_for("single-label"), abstain_below=level).predict("late").abstained
+
+    assert [abstained(level) for level in (None, 1, 0.5, 0)] == [True, True, False, None]
+    change(folder, format=1)
+    fields = json.loads((folder / "bundle.json").read_text())
+    del fields["abstain_below"]
+    (folder / "bundle.json").write_text(json.dumps(fields))
+    assert [abstained(level) for level in (None, 1, 0.5, 0)] == [None, True, False, None]
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.1, float("nan")])
+def test_a_level_that_is_no_probability_is_refused(tmp_path: Path, level: float) -> None:
+    folder = tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(InputError, match=rf"abstain_below must be a probability from 0 to 1\. Got {level} instead"):
+        runtime.load(folder, engine=engine_for("single-label"), abstain_below=level)
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression", "token"])
+def test_a_level_for_a_task_that_cannot_abstain_is_refused(tmp_path: Path, task: str) -> None:
+    with pytest.raises(InputError, match=rf"answers with one label; this bundle's task is {task}\. Leave it out"):
+        runtime.load(tiny_bundle(tmp_path / "bundle", task=task), engine=engine_for(task), abstain_below=0.5)
+
+
 # Truncation
 
 

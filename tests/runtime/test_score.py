@@ -39,10 +39,12 @@ ROWS = [
 def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., runtime.Classifier]:
     """Give a function that loads a tiny bundle with a fake engine: (task, pair) → classifier."""
 
-    def make(task: str = "single-label", *, pair: bool = False, engine: Any = None) -> runtime.Classifier:
+    def make(
+        task: str = "single-label", *, pair: bool = False, engine: Any = None, **options: Any
+    ) -> runtime.Classifier:
         fake = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
         folder = tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", task=task, pair=pair)
-        return runtime.load(folder, engine=engine or fake)
+        return runtime.load(folder, engine=engine or fake, **options)
 
     return make
 
@@ -113,6 +115,30 @@ def test_every_format_keeps_order_and_columns_and_adds_the_answers(
         assert row["predicted_label"] == prediction.label
         assert float(row["predicted_score"]) == prediction.score
         assert plain(row["truncated"]) is prediction.truncated
+
+
+@pytest.mark.parametrize("target", FORMATS)
+def test_a_bundle_with_an_abstain_level_adds_a_column(
+    target: str, load: Callable[..., runtime.Classifier], tmp_path: Path
+) -> None:
+    scores = sorted(prediction.score or 0 for prediction in load().predict([row["text"] for row in ROWS]))
+    classifier = load(abstain_below=scores[1])
+    scored = run(classifier, write(tmp_path / "in.jsonl", ROWS), tmp_path / f"out.{target}")
+    found = read(tmp_path / f"out.{target}")
+    assert list(found[0])[-3:] == ["predicted_score", "abstained", "truncated"]
+    assert scored.num_abstained == sum(plain(row["abstained"]) for row in found) == 1
+    for row, prediction in zip(found, classifier.predict([row["text"] for row in ROWS]), strict=True):
+        assert plain(row["abstained"]) is prediction.abstained
+
+
+def test_a_column_named_abstained_is_in_the_way_only_of_a_level(
+    load: Callable[..., runtime.Classifier], tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in.jsonl", [{**row, "abstained": "mine"} for row in ROWS])
+    run(load(), source, tmp_path / "out.jsonl")
+    assert read(tmp_path / "out.jsonl")[0]["abstained"] == "mine"
+    with pytest.raises(InputError, match="has columns named as the answers would be: abstained"):
+        run(load(abstain_below=0.5), source, tmp_path / "more.jsonl")
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:texts longer than:UserWarning")

@@ -136,6 +136,11 @@ def test_all_problems_are_told_together_with_their_values() -> None:
         ({"reinit_layers": -1}, "--reinit-layers must be 0 or more. Got -1 instead"),
         ({"keep_checkpoints": 0}, "--keep-checkpoints must be a positive integer. Got 0 instead"),
         ({"text_pair_column": "b", "task": "token"}, "--text-pair-column has no meaning .*Got 'b' instead"),
+        ({"abstain_precision": 0.0}, r"--abstain-precision must be above 0 and below 1. Got 0\.0 instead"),
+        ({"abstain_precision": 1.0}, r"--abstain-precision must be above 0 and below 1. Got 1\.0 instead"),
+        ({"abstain_precision": 0.9, "calibrate": False}, "--abstain-precision needs --calibrate.* Got '--no-calibrate'"),
+        ({"abstain_precision": 0.9, "task": "token"}, "--abstain-precision is for --task single-label.* Got 'token'"),
+        ({"train": "a.csv", "eval_fraction": 0.0, "abstain_precision": 0.9}, "--abstain-precision needs rows"),
         ({"train": "a.csv", "eval_fraction": 0.0, "patience": 2}, "--patience, .* need rows to evaluate on"),
         ({"train": "a.csv", "eval_fraction": 0.0, "best_metric": "macro_f1"}, "--best-metric need rows to evaluate on"),
     ],
@@ -154,6 +159,8 @@ def test_each_rule_tells_the_value(settings: dict[str, Any], told: str) -> None:
         {"warmup_fraction": 1.0, "max_grad_norm": 0.0, "weight_decay": 0.0},
         {"task": "token", "label_smoothing": 0.1, "class_weights": "inverse", "labels": ("place",)},
         {"task": "regression", "labels": ("stars",)},
+        {"abstain_precision": 0.95},
+        {"calibrate": False, "eval_fraction": 0.0, "train": "a.csv"},
     ],
 )
 def test_what_makes_sense_is_let_through(settings: dict[str, Any]) -> None:

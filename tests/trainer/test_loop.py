@@ -51,6 +51,7 @@ def train(
 ) -> Run:
     """Give a function that trains on those files: settings → run folder; `said` of the function gets the lines."""
     monkeypatch.setattr(loop, "write_report", lambda run, **_: None)  # plots take longer than these trainings
+    monkeypatch.setattr(loop, "write_sections", lambda shipped, **_: [])
     said: list[str] = []
 
     def run(output: str = "run", **settings: Any) -> Path:
@@ -91,7 +92,14 @@ def test_every_task_trains_into_a_hugging_face_folder(shape: str, make_run: Call
     assert record.eval is not None
     assert record.test is not None
     assert tuple(record.eval) == tuple(record.test) == objective.metrics
-    assert evaluations(run)[record.best_step or 0] == record.eval
+    best = evaluations(run)[record.best_step or 0]
+    if record.calibration is None or record.calibration.thresholds is None:
+        assert best == record.eval
+    else:  # counted from a half while training, and from the learned thresholds as it is shipped
+        assert best["map"] == pytest.approx(record.eval["map"], abs=1e-3), (
+            "their order is the same, but for fp32's ties"
+        )
+        assert best["micro_f1"] < record.eval["micro_f1"]
     assert {file.name for file in run.iterdir()} >= {"tokenizer.json", "train_config.json", "metrics.jsonl", "report.html"}  # fmt: skip
     assert not (run / "checkpoints").exists(), "disks are not filled"
 
@@ -347,6 +355,59 @@ def test_rows_held_out_are_named_and_found_again(train: Run) -> None:
     assert checkpoint.evaluation.split == "holdout"
     assert records is not None
     assert len(records) == checkpoint.evaluation.num_rows == 12
+
+
+# calibration
+
+
+def many_rows(files: dict[str, str], tmp_path: Path) -> str:
+    """Give a file with four times as many rows: enough to calibrate on."""
+    file = tmp_path / "many.jsonl"
+    file.write_text((Path(files["eval"]).read_text() + Path(files["train"]).read_text()) * 2)
+    return str(file)
+
+
+def test_what_was_learned_is_said_and_kept(train: Run, files: dict[str, str], tmp_path: Path) -> None:
+    run = train(eval=many_rows(files, tmp_path), test=files["eval"], abstain_precision=0.1)
+    learned = open_run(run).calibration
+    assert learned is not None
+    assert learned == read_record(run).calibration
+    assert (learned.num_rows, learned.abstain_precision, set(learned.worth)) == (144, 0.1, {"eval", "test"})
+    said: list[str] = train.said  # type: ignore[attr-defined]
+    assert f"calibrated on 144 evaluation rows: temperature {learned.temperature:.3f}, abstains below" in "\n".join(
+        said
+    )
+    assert [line[:9] for line in said[-2:]] == ["eval rows", "test rows"]
+
+
+def test_a_precision_that_cannot_be_had_is_warned_of_and_the_run_is_whole(train: Run) -> None:
+    record = read_record(train(abstain_precision=0.99))
+    assert record.complete
+    assert record.calibration is not None
+    assert record.calibration.abstain_below is None
+    few, unreached = train.said[-2:]  # type: ignore[attr-defined]
+    assert few.startswith("warning: probabilities are left as they are: 100 evaluation rows are needed, there are 24")
+    assert unreached.startswith("warning: --abstain-precision 0.99 is not reached, so no answer will be withheld")
+
+
+def test_nothing_is_learned_where_it_is_not_wanted_or_there_are_no_rows(train: Run, files: dict[str, str]) -> None:
+    assert read_record(train("off", calibrate=False)).calibration is None
+    assert read_record(train("none", eval=None, eval_fraction=0.0, test=files["eval"])).calibration is None
+    assert not [line for line in train.said if "calibra" in line]  # type: ignore[attr-defined]
+
+
+def test_a_run_from_before_there_was_calibration_is_opened_as_not_calibrated(train: Run) -> None:
+    run = train(epochs=1)
+    for name, later in (("run.json", ["calibration"]), ("train_config.json", ["calibrate", "abstain_precision"])):
+        values = json.loads((run / name).read_text())
+        for field in later:
+            del values[field]
+        (run / name).write_text(json.dumps(values))
+    assert open_run(run).calibration is None
+    del values["epochs"]
+    (run / name).write_text(json.dumps(values))
+    with pytest.raises(RunError, match=r"does not have the fields this version writes \(differing: epochs\)"):
+        open_run(run)
 
 
 # what goes wrong
