@@ -122,6 +122,22 @@ def test_rounding_with_care_beats_rounding_to_nearest_where_inputs_go_together(
         assert error(careful) < 0.7 * error(nearest)
 
 
+def test_moments_that_rounding_made_uneven_can_be_rounded_by() -> None:
+    """Summed in fp32, xᵀx is not quite symmetric; where columns say much the same, an inverse makes much of it."""
+    generator = np.random.default_rng(0)
+    scales = np.r_[15, np.ones(383)]
+    x = (generator.normal(size=(2000, 20)) @ generator.normal(size=(20, 384)) * scales).astype(np.float32)
+    noise = generator.normal(size=(384, 384)).astype(np.float32)
+    moments = moments_of(x)
+    uneven = moments._replace(second=moments.second + (noise - noise.T) * np.abs(moments.second).max() * 3e-8)
+    weight = generator.normal(size=(384, 8)).astype(np.float32)
+    even, found = (
+        np.square(x @ (stored.values * stored.scale - weight)).mean()
+        for stored in (round_columns(weight, moments), round_columns(weight, uneven))
+    )
+    assert found < 1.1 * even
+
+
 def test_inputs_that_never_vary_do_not_stop_rounding() -> None:
     weight = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     stored = round_columns(weight, moments_of(np.zeros((4, 6), dtype=np.float32)))
