@@ -106,7 +106,9 @@ def round_columns(weight: Floats, moments: Moments) -> Stored:
     num_rows = len(weight)
     order = np.argsort(-np.diag(moments.second), kind="stable")
     second = moments.second[np.ix_(order, order)].astype(np.float64)
-    second = (second + second.T) / 2  # summed in fp32, where xᵀx is symmetric but for rounding, which an inverse enlarges
+    second = (
+        second + second.T
+    ) / 2  # summed in fp32, where xᵀx is symmetric but for rounding, which an inverse enlarges
     second[np.diag_indices(num_rows)] += max(DAMPING * float(np.diag(second).mean()), 1e-12)
     # Rows of the Cholesky factor of the inverse say how an error in one row is best spread over the rows that are left.
     upper = np.linalg.cholesky(second[::-1, ::-1])[::-1, ::-1]  # R with RRᵀ = second

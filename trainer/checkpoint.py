@@ -34,8 +34,6 @@ from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
 
 RECORD, CONFIG = "run.json", "train_config.json"
-# Runs made before there was calibration lack these.
-LATER_FIELDS = frozenset({"calibration", "calibrate", "abstain_precision"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +249,7 @@ def read_record(folder: Path) -> RunRecord:
         )
         raise RunError(f"{folder} has no {RECORD}: {hint}.")
     values = _read_json(folder / RECORD, RunRecord)
-    evaluation, calibration = values["evaluation"], values.get("calibration")
+    evaluation, calibration = values["evaluation"], values["calibration"]
     return RunRecord(
         **{
             **values,
@@ -270,7 +268,7 @@ def read_config(file: Path) -> TrainConfig:
     """
     values = _read_json(file, TrainConfig)
     for name in ("labels", "columns"):
-        values[name] = None if values.get(name) is None else tuple(values[name])
+        values[name] = None if values[name] is None else tuple(values[name])
     return TrainConfig(**{**values, "output": Path(values["output"]), "config": None})
 
 
@@ -311,17 +309,14 @@ def versions() -> dict[str, str]:
 def _read_json(file: Path, kind: Any) -> dict[str, Any]:
     """Read an object with the fields of a dataclass."""
     known = {field.name for field in fields(kind)}
-    required = known - LATER_FIELDS
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise RunError(f"{file} is missing. Train again with --overwrite.") from exc
     except (UnicodeDecodeError, json.JSONDecodeError) as exc:
         raise RunError(f"{file} is not valid JSON: {exc}. Train again with --overwrite.") from exc
-    if not isinstance(values, dict) or not required <= set(values) <= known:
-        differing: Sequence[str] = (
-            sorted(set(values) - known | required - set(values)) if isinstance(values, dict) else []
-        )
+    if not isinstance(values, dict) or set(values) != known:
+        differing: Sequence[str] = sorted(set(values) ^ known) if isinstance(values, dict) else []
         raise RunError(
             f"{file} does not have the fields this version writes (differing: {', '.join(differing)}). Train again with --overwrite."
         )
