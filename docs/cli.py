@@ -12,6 +12,7 @@ from pathlib import Path
 COMMANDS = (
     "trainer",
     "trainer check",
+    "trainer compare",
     "export",
     "runtime",
     "runtime predict",

@@ -3,6 +3,7 @@
 python -m trainer                                            the embedded demo, into runs/demo
 python -m trainer --train train.csv --eval dev.csv --output runs/mine
 python -m trainer check --train train.csv --eval dev.csv     looks at the rows alone
+python -m trainer compare runs/a runs/b                      puts finished runs beside each other
 """
 
 import sys
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments[:1] == ["check"]:
             return _check(arguments[1:])
+        if arguments[:1] == ["compare"]:
+            return _compare(arguments[1:])
         given = with_config_file(arguments, TrainConfig)
         config = tyro.cli(TrainConfig, prog="python -m trainer", args=given)
         return _train(config)
@@ -35,6 +38,13 @@ def _check(arguments: list[str]) -> int:
 
     config = tyro.cli(CheckConfig, prog="python -m trainer check", args=with_config_file(arguments, CheckConfig))
     return check(config, say=lambda text: print(text, flush=True))
+
+
+def _compare(arguments: list[str]) -> int:
+    from .compare import CompareConfig, compare
+
+    compare(tyro.cli(CompareConfig, prog="python -m trainer compare", args=arguments), say=print)
+    return 0
 
 
 def _train(config: TrainConfig) -> int:

@@ -121,6 +121,28 @@ def plot_coverage(
     return _render(lambda theme: _draw_coverage(coverage, precision, wanted, chosen, width_inches, theme), dots=SHARP)
 
 
+def plot_comparison(curves: dict[str, tuple[list[float], list[float]]], *, metric: str) -> Picture:
+    """Draw a metric of several runs over the epochs.
+
+    Args:
+        curves: (epochs, values) by run.
+        metric: its name.
+    """
+    return _render(lambda theme: _draw_comparison(curves, metric, theme), dots=SHARP)
+
+
+def _draw_comparison(curves: dict[str, tuple[list[float], list[float]]], metric: str, theme: Theme) -> "Figure":
+    figure, axes = _panel(8.1, height=3.6)
+    styles = cycle([(color, line) for line in ("-", "--", ":") for color in theme.series])
+    for (name, (epochs, values)), (color, line) in zip(curves.items(), styles, strict=False):
+        axes.plot(epochs, values, color=color, linestyle=line, marker="o", markersize=4, label=name)
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{metric}, evaluation rows")
+    axes.legend(loc="best")
+    return figure
+
+
 def _draw_reliability(series: dict[str, Points], width: float, theme: Theme) -> "Figure":
     figure, axes = _panel(width, height=min(width, 4.4))
     least = np.floor(10 * min(min(point) for points in series.values() for point in points)) / 10
