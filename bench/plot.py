@@ -192,17 +192,16 @@ def _abstain(document: dict[str, Any]) -> Any:
     axes = figure.add_axes((0.1, 0.14, 0.87, 0.76))
     for (name, model), colour in zip(document["models"].items(), PRECISIONS.values(), strict=False):
         axes.plot(model["coverage"], model["precision"], color=colour, label=name)
+        wanted: dict[tuple[float, float], list[str]] = {}  # several precisions may have one level
         for row in model["levels"]:
             if row["wanted"] is not None and row["level"] is not None:
-                marker = "o" if row["learned_on"] == "val" else "D"
-                axes.plot(row["coverage"], row["precision"], marker, color=colour, markersize=5)
-                axes.annotate(
-                    f"{row['wanted']:g}",
-                    (row["coverage"], row["precision"]),
-                    (5, 3),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+                place = row["coverage"], row["precision"]
+                axes.plot(*place, "o" if row["learned_on"] == "val" else "D", color=colour, markersize=5, clip_on=False)
+                wanted.setdefault(place, []).append(f"{row['wanted']:g}")
+        for place, names in wanted.items():
+            side, offset = ("right", (-7, -9)) if place[0] > 0.9 else ("left", (5, 3))
+            text = ", ".join(dict.fromkeys(names))
+            axes.annotate(text, place, offset, textcoords="offset points", fontsize=7, ha=side)
     axes.set_xlim(0, 1)
     axes.set_ylim(top=1.005)
     axes.set_xlabel("share of the test texts that is answered, those of no intent among them")
