@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from .errors import RunError
 
@@ -130,7 +131,7 @@ def save_best(folder: Path, step: int, *, model: Any, tokenizer: Any) -> None:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         fresh.rename(best)
-    except Exception as exc:  # of safetensors, OSError or its own SafetensorError
+    except (OSError, SafetensorError) as exc:
         shutil.rmtree(fresh, ignore_errors=True)
         raise _unwritten(f"the weights of step {step}", folder, exc) from exc
 
