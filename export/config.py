@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from runtime.errors import InputError
+from runtime.errors import require
 from trainer.config import TaskName
 
 Variants = Literal["fp32", "int8", "int8-channel", "int8-weights", "fp16", "bf16", "native-int8", "native-bf16"]
@@ -88,9 +88,7 @@ class ExportConfig:
                 "no --calibrate",
             ),
         ]
-        wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
-        if wrong:
-            raise InputError("\n  ".join(wrong))
+        require(rules)
 
     @property
     def target(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from trainer.families import FAMILIES, FUNCTIONS, TOKEN_HEAD, LayerNames
+from trainer.families import FAMILIES, TOKEN_HEAD, LayerNames, unsupported
 
 from .graph import Floats
 
@@ -117,15 +117,12 @@ def read_weights(model: Any, *, per_token: bool, max_length: int) -> EncoderWeig
     family = FAMILIES.get(config.model_type)
     if family is None:
         return f"{config.model_type} is not among the post-norm encoders {', '.join(FAMILIES)}"
-    if getattr(config, "position_embedding_type", None) not in (None, "absolute") or getattr(
-        config, "is_decoder", False
-    ):
-        return f"this {config.model_type} has relative positions, or is a decoder"
+    reason = unsupported(config)
+    if reason is not None:
+        return reason
     base = model.get_submodule(model.base_model_prefix)
     embeddings, layers = base.embeddings, base.get_submodule(family.layers)
     num_heads, activation = (getattr(config, name) for name in family.settings)
-    if activation not in FUNCTIONS:
-        return f"its activation {activation!r} is not among {', '.join(FUNCTIONS)}"
     head = TOKEN_HEAD if per_token else family.head
     types = getattr(embeddings, "token_type_embeddings", None)
     projection = getattr(base, "embeddings_project", None)

@@ -12,6 +12,8 @@ Error
 portabert's and keeps its traceback.
 """
 
+from collections.abc import Iterable
+
 
 class Error(Exception):
     """Anything a user can act on: the message says what is wrong, where, the value, and the way out."""
@@ -39,3 +41,17 @@ class InputTooLarge(InputError):
 
 class Overloaded(Error):
     """Too much work is already waiting."""
+
+
+def require(rules: Iterable[tuple[bool, str, object]]) -> None:
+    """Hold options to their rules.
+
+    Args:
+        rules: whether each holds, what must be, beginning with the option, and the value that was given.
+
+    Raises:
+        InputError: every rule that is broken, together.
+    """
+    wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
+    if wrong:
+        raise InputError("\n  ".join(wrong))

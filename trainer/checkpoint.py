@@ -10,7 +10,7 @@ RUN/checkpoints/         states to resume from, and the best weights while train
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from .errors import ModelError, RunError
 from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
 
-RECORD, CONFIG = "run.json", "train_config.json"
+RECORD, CONFIG, CHECKPOINTS = "run.json", "train_config.json", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +244,7 @@ def read_record(folder: Path) -> RunRecord:
     if not (folder / RECORD).is_file():
         hint = (
             "it was stopped before its end; go on with: python -m trainer --resume"
-            if (folder / "checkpoints").is_dir()
+            if (folder / CHECKPOINTS).is_dir()
             else "give a run's folder"
         )
         raise RunError(f"{folder} has no {RECORD}: {hint}.")
@@ -286,9 +286,7 @@ def publish(
 ) -> RunRecord:
     """Make the best weights the run's own: their files first, then its report, run.json last, so that a run with it is whole."""
     (run / RECORD).unlink(missing_ok=True)
-    for file in sorted(best.iterdir()):
-        shutil.copy2(file, run / f".{file.name}.tmp")
-        os.replace(run / f".{file.name}.tmp", run / file.name)
+    take_over(sorted(best.iterdir()), run)
     complete = RunRecord(**record, model_sha256=sha256(run / "model.safetensors"), made_by=versions())
     report(complete)
     values = {
@@ -298,6 +296,13 @@ def publish(
     }
     write_synced(run / RECORD, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
     return complete
+
+
+def take_over(files: Iterable[Path], run: Path) -> None:
+    """Copy files into a run's folder, one after the other, each whole or not at all."""
+    for file in files:
+        shutil.copy2(file, run / f".{file.name}.tmp")
+        os.replace(run / f".{file.name}.tmp", run / file.name)
 
 
 def versions() -> dict[str, str]:

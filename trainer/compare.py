@@ -17,6 +17,7 @@ from .config import TrainConfig
 from .errors import RunError
 from .history import History
 from .objectives import OBJECTIVES
+from .pace import overall
 
 NOT_SETTINGS = ("output", "config", "overwrite", "resume", "keep_checkpoints")
 
@@ -73,7 +74,7 @@ def _figures(runs: Sequence[Run]) -> list[tuple[str, ...]]:
                 run.name,
                 *(f"{_metric(run.record.eval, name)} / {_metric(run.record.test, name)}" for name in metrics),
                 f"step {run.record.best_step or run.record.step} of {run.record.total_steps}",
-                _speed(run.history),
+                _speed(run),
             )
             for run in runs
         ),
@@ -84,10 +85,9 @@ def _metric(values: dict[str, float] | None, name: str) -> str:
     return "–" if values is None else f"{values[name]:.4f}"
 
 
-def _speed(history: Sequence[dict[str, Any]]) -> str:
-    timed = [line for line in history if "seconds" in line]
-    seconds = sum(line["seconds"] for line in timed)
-    return f"{sum(line['texts_per_s'] * line['seconds'] for line in timed) / seconds:.0f}" if seconds else "–"
+def _speed(run: Run) -> str:
+    speed = overall(run.history)
+    return "–" if speed is None else f"{speed.texts_per_s:.0f}"
 
 
 def _settings(runs: Sequence[Run]) -> list[tuple[str, ...]]:

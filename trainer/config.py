@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.errors import InputError
+from runtime.errors import require
 from runtime.records import Columns
 from runtime.tables import Layout
 
@@ -252,6 +252,4 @@ class TrainConfig(RowFlags):
             ),
             *self.row_rules,
         ]
-        wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
-        if wrong:
-            raise InputError("\n  ".join(wrong))
+        require(rules)

@@ -31,9 +31,8 @@ def compute_logits(wrapped: Any, encoded: Encoded, *, accelerator: Accelerator) 
         encoded: the rows.
         accelerator: that prepared it.
     """
-    network: Network = accelerator.unwrap_model(
-        wrapped
-    )  # processes differ in batches, and DDP would wait for its twin's
+    # Unwrapped: processes differ in batches, and DDP would wait for its twin's.
+    network: Network = accelerator.unwrap_model(wrapped)
     network.eval()
     lengths = encoded.batch.lengths
     batches = plan(lengths, max_batch_tokens=MAX_BATCH_TOKENS)

@@ -7,7 +7,7 @@
 Training walks them over packed tokens (post_norm.py), the exporter draws them as a graph.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class LayerNames(NamedTuple):
@@ -105,3 +105,12 @@ FAMILIES: dict[str, Family] = {
 }
 TOKEN_HEAD = (("classifier", None),)  # of a model that labels tokens; `dropout` comes before it
 FUNCTIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")  # of the feed-forward part
+
+
+def unsupported(config: Any) -> str | None:
+    """Say in which way a model of one of the families is not as drawn above, going by its configuration; None where it is."""
+    relative = getattr(config, "position_embedding_type", None) not in (None, "absolute")
+    if relative or getattr(config, "is_decoder", False):
+        return f"this {config.model_type} has relative positions, or is a decoder"
+    activation = getattr(config, FAMILIES[config.model_type].settings[1])
+    return None if activation in FUNCTIONS else f"its activation {activation!r} is not among {', '.join(FUNCTIONS)}"

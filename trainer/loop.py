@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,23 +21,24 @@ from runtime.tasks import TASKS
 
 from .calibration import describe
 from .calibration_report import write_sections
-from .checkpoint import RunRecord, publish
+from .checkpoint import CHECKPOINTS, RunRecord, publish
 from .config import TrainConfig
 from .data import load_data
 from .device import Place, choose_place
+from .doctor.page import render_section
 from .errors import Interrupted, TrainingError
 from .evaluate import Shipped, evaluate, measure_shipped
 from .history import METRICS, TIMING, History
 from .layers import reinitialise
 from .losses import LossOptions, Target
 from .metrics import is_better
-from .model import graph_inputs, load_pretrained, start_head_at
+from .model import graph_inputs, load_pretrained, open_encoder, start_head_at
 from .network import choose_network
 from .objectives import OBJECTIVES
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
 from .pace import Pace
 from .report import write_report
-from .run_folder import CHECKPOINTS, check_folder, check_space, make_folder
+from .run_folder import check_folder, check_space, make_folder
 from .signals import StopRequest
 from .states import Progress, best_of, latest_state, restore_state, save_best, save_state
 from .step import Stepper
@@ -91,14 +91,12 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     model, tokenizer = pretrained.model.to(accelerator.device), pretrained.tokenizer
     for note in pretrained.notes:
         say(note)
-    with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        encoder = Encoder(
-            Path(folder),
-            max_length=pretrained.max_length,
-            pair=config.text_pair_column is not None,
-            offsets=TASKS[config.task].per_token,
-        )
+    encoder = open_encoder(
+        tokenizer,
+        max_length=pretrained.max_length,
+        pair=config.text_pair_column is not None,
+        offsets=TASKS[config.task].per_token,
+    )
     splits = {
         name: _encode(encoder, records, config, data.labels, say=say, name=name)
         for name, records in (("train", data.train), ("eval", data.eval), ("test", data.test))
@@ -288,8 +286,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             measured=shipped.measured,
             tested=shipped.tested,
             labels=data.labels,
-            findings=data.findings,
-            sections=write_sections(shipped, labels=data.labels),
+            sections=[render_section(data.findings), *write_sections(shipped, labels=data.labels)],
         ),
     )
     shutil.rmtree(checkpoints)

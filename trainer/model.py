@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 import torch
 import transformers
 from safetensors import SafetensorError
+
+from runtime.encode import Encoder
 
 from .errors import ModelError
 from .objectives import Objective
@@ -70,6 +73,13 @@ def load_pretrained(name: str, *, objective: Objective, labels: tuple[str, ...],
     if max_length is not None and max_length > takes:
         raise ModelError(f"--max-length {max_length}, but {name} takes at most {takes} tokens.")
     return Pretrained(model, tokenizer, max_length or min(takes, LONGEST), notes, head_is_new)
+
+
+def open_encoder(tokenizer: Any, *, max_length: int, pair: bool, offsets: bool = False) -> Encoder:
+    """Open a transformers tokenizer as prediction opens it."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return Encoder(Path(folder), max_length=max_length, pair=pair, offsets=offsets)
 
 
 def start_head_at(model: torch.nn.Module, prior: npt.NDArray[np.float32]) -> bool:

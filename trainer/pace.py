@@ -1,8 +1,9 @@
 """How fast training goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,3 +41,23 @@ class Pace:
     def _begin(self) -> None:
         self._num_texts = self._num_tokens = 0
         self._since, self._paused_s = time.perf_counter(), 0.0
+
+
+class Speed(NamedTuple):
+    """How fast a run trained as a whole: seconds, and what was trained on in each."""
+
+    seconds: float
+    texts_per_s: float
+    tokens_per_s: float
+
+
+def overall(history: Sequence[dict[str, Any]]) -> Speed | None:
+    """Sum up a run's laps, among the lines of its history; None where it has none."""
+    laps = [line for line in history if "seconds" in line]
+    seconds = sum(lap["seconds"] for lap in laps)
+    if not seconds:
+        return None
+    texts, tokens = (
+        sum(lap[name] * lap["seconds"] for lap in laps) / seconds for name in ("texts_per_s", "tokens_per_s")
+    )
+    return Speed(seconds, texts, tokens)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .families import FAMILIES, FUNCTIONS, TOKEN_HEAD
+from . import families
+from .families import FAMILIES, TOKEN_HEAD
 from .packing import Packing
 
 Attend = Callable[..., torch.Tensor]  # (q, kv, num_heads=, p=, window=) → context, as attention.attend
@@ -91,15 +92,9 @@ class PostNorm:
 
 def unsupported(model: Any) -> str | None:
     """Say why a model of one of the families cannot be walked; None where it can."""
-    config, family = model.config, FAMILIES[model.config.model_type]
-    if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
-        return "its positions are relative"
     if hasattr(getattr(model.get_submodule(model.base_model_prefix), "encoder", None), "relative_attention_bias"):
         return "its attention has a relative bias"
-    if getattr(config, "is_decoder", False):
-        return "it is a decoder"
-    activation = getattr(config, family.settings[1])
-    return None if activation in FUNCTIONS else f"its activation {activation!r} is not among {', '.join(FUNCTIONS)}"
+    return families.unsupported(model.config)
 
 
 def activation_of(config: Any, setting: str) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -16,11 +16,10 @@ from runtime.bundle import write_synced
 
 from .checkpoint import RunRecord
 from .config import TrainConfig
-from .doctor.finding import Finding
-from .doctor.page import render_section
 from .metrics import LabelScore, Metrics
 from .model_card import NAMES, WORDING, write_card
 from .objectives import OBJECTIVES
+from .pace import overall
 from .page import Picture, image, page, scrolling, section, table
 from .plots import plot_confusion, plot_curves
 
@@ -44,7 +43,6 @@ def write_report(
     measured: Metrics | None,
     tested: Metrics | None,
     labels: tuple[str, ...],
-    findings: Sequence[Finding] = (),
     sections: Sequence[str] = (),
 ) -> None:
     """Write report.html, README.md, loss.png and, where labels exclude each other, confusion.png into a run's folder.
@@ -57,7 +55,6 @@ def write_report(
         measured: what the kept weights reach on the evaluation rows, where there were any.
         tested: what they reach on the test rows, where there were any.
         labels: the label of each logit.
-        findings: what was found about the rows before training.
         sections: what else was found, as HTML.
     """
     found = [Details(rows, metrics) for rows, metrics in (("evaluation", measured), ("test", tested)) if metrics]
@@ -77,7 +74,6 @@ def write_report(
         _curves(curves, narrow, history),
         _matrix(matrix, details, labels),
         _label_table(details),
-        render_section(findings),
         *sections,
         _facts(config, record, history),
         _settings(config),
@@ -192,13 +188,11 @@ def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, A
         split = " held out of the training rows" if record.evaluation.split == "holdout" else ""
         facts["Evaluation rows"] = f"{record.evaluation.num_rows:,}{split}, from {record.evaluation.source}"
     facts["Longest text"] = f"{record.max_length:,} tokens"
-    timed = [line for line in history if "seconds" in line]
-    if seconds := sum(line["seconds"] for line in timed):
-        texts, tokens = (
-            sum(line[name] * line["seconds"] for line in timed) / seconds for name in ("texts_per_s", "tokens_per_s")
+    if speed := overall(history):
+        facts["Throughput"] = (
+            f"{speed.texts_per_s:,.1f} texts/s, {speed.tokens_per_s:,.0f} tokens/s, evaluations left out"
         )
-        facts["Throughput"] = f"{texts:,.1f} texts/s, {tokens:,.0f} tokens/s, evaluations left out"
-        facts["Time"] = f"{_duration(seconds)} of training"
+        facts["Time"] = f"{_duration(speed.seconds)} of training"
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return section("This run", f'<dl class="facts">{rows}</dl>')

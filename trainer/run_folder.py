@@ -5,11 +5,9 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from .checkpoint import CONFIG, RECORD, read_config, read_record, write_config
+from .checkpoint import CHECKPOINTS, CONFIG, RECORD, read_config, read_record, write_config
 from .config import TrainConfig
 from .errors import RunError
-
-CHECKPOINTS = "checkpoints"
 
 
 def check_folder(config: TrainConfig, *, main: bool) -> None:

@@ -10,7 +10,6 @@ high learning rate make some seeds collapse (Mosbach et al. 2021), and a mean ov
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from runtime.bundle import write_synced
 from runtime.errors import InputError
 
-from .checkpoint import RECORD, RunRecord, read_record
+from .checkpoint import CONFIG, RECORD, RunRecord, read_record, take_over
 from .config import TrainConfig
 from .history import METRICS
 from .loop import train
@@ -76,7 +75,10 @@ def train_seeds(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord
     for line in _table(figures):
         say(line)
     write_synced(config.output / FIGURES, json.dumps(figures, indent=1) + "\n")
-    _publish(config.output, config.output / SEEDS / str(best.seed))
+    files = [
+        file for file in (config.output / SEEDS / str(best.seed)).iterdir() if file.is_file() and file.name != CONFIG
+    ]
+    take_over(sorted(files, key=lambda file: file.name == RECORD), config.output)  # run.json last
     for outcome in outcomes:
         (config.output / SEEDS / str(outcome.seed) / "model.safetensors").unlink(missing_ok=True)
     return best.record
@@ -90,7 +92,7 @@ def _train_one(config: TrainConfig, seed: int, *, say: Callable[[str], None]) ->
             record = read_record(run)
         else:
             say(f"seed {own}")
-            begun = (run / "train_config.json").is_file()
+            begun = (run / CONFIG).is_file()
             record = train(replace(config, seeds=1, seed=own, output=run, resume=begun, overwrite=False), say=say)
         collapsed = _learnt_nothing(config, run, record)
         if not collapsed or tried == NUM_TRIES - 1:
@@ -146,11 +148,3 @@ def _table(figures: dict[str, Any]) -> list[str]:
         *lines,
         f"kept: seed {figures['kept']}, the best on the evaluation rows; its test figures are one draw of those above",
     ]
-
-
-def _publish(run: Path, best: Path) -> None:
-    """Copy the best run's files, run.json last."""
-    names = sorted(file.name for file in best.iterdir() if file.is_file() and file.name != "train_config.json")
-    for name in sorted(names, key=lambda name: name == RECORD):
-        shutil.copy2(best / name, run / f".{name}.tmp")
-        os.replace(run / f".{name}.tmp", run / name)

@@ -152,9 +152,8 @@ def _remove_older(folder: Path, keep: int) -> None:
         for state in states[-keep:]
     }
     for best in bests:
-        if (
-            _step(best) <= newest and best not in needed
-        ):  # newer ones are of a run that got farther before it was killed
+        # Newer ones are of a run that got farther before it was killed.
+        if _step(best) <= newest and best not in needed:
             shutil.rmtree(best)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Stepper:
     place: Place
     seed: int
     num_parts: int
-    say: Callable[[str], None] = field(repr=False)
+    say: Callable[[str], None]
 
     def take(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
         """Take a step, counted from 0, on the rows `indices` and give its loss, still on the device.

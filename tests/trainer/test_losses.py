@@ -1,5 +1,7 @@
 """Focal losses and the weights that balance labels, against their formulas."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.config import Weighting
 from trainer.losses import (
     EFFECTIVE_BETA,
     IGNORED,
+    WEIGHTINGS,
     LossOptions,
     binary_cross_entropy,
     cross_entropy,
@@ -81,3 +85,7 @@ def test_effective_weights_are_those_of_the_effective_number() -> None:
 def test_a_labels_presence_weighs_as_much_as_it_is_rarer_than_its_absence() -> None:
     rows = [np.array([n < 2, n < 9], dtype=np.float32) for n in range(10)]
     np.testing.assert_allclose(presence_weights(rows, 2, "inverse"), [4, 1 / 9], rtol=1e-6)
+
+
+def test_every_weighting_of_the_flag_has_its_formula() -> None:
+    assert set(get_args(Weighting)) == set(WEIGHTINGS)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import InputError
+from runtime.errors import require
 from runtime.tasks import TASKS
 
 from ..config import RowFlags
@@ -58,6 +58,4 @@ class CheckConfig(RowFlags):
                 for file in written
             ),
         ]
-        wrong = [f"{message}. Got {value!r} instead." for holds, message, value in rules if not holds]
-        if wrong:
-            raise InputError("\n  ".join(wrong))
+        require(rules)

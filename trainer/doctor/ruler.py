@@ -1,8 +1,6 @@
 """How the length of a text is measured: by a model's tokenizer, or in words where none is named."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +39,7 @@ def ruler_of(model: str | None, *, max_length: int | None, pair: bool) -> Ruler:
         return WORDS._replace(max_length=max_length or MAX_LENGTH)
     from transformers import AutoConfig, AutoTokenizer
 
-    from runtime.encode import Encoder
-
-    from ..model import find_model
+    from ..model import find_model, open_encoder
 
     where = find_model(model)
     try:
@@ -55,9 +51,7 @@ def ruler_of(model: str | None, *, max_length: int | None, pair: bool) -> Ruler:
         raise InputError(
             f"--model {model}: its tokenizer is not on this machine. Name a folder, or leave --model out to count words."
         ) from exc
-    with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        encoder = Encoder(Path(folder), max_length=UNCUT, pair=pair)
+    encoder = open_encoder(tokenizer, max_length=UNCUT, pair=pair)
 
     def measure(records: Sequence[Record]) -> npt.NDArray[np.int64]:
         return encoder.encode([record.model_input for record in records]).batch.lengths.astype(np.int64)
