@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from export.__main__ import main
 from export.contract import check_contract
 from export.encoder_graph import ACTIVATIONS, EXACT, Arithmetic, row_wise, write_graph
-from export.encoder_weights import FAMILIES, FUNCTIONS, EncoderWeights, read_weights
+from export.encoder_weights import EncoderWeights, read_weights
 from export.graph import Graph
 from export.reference import Reference
 from export.row_wise import BOUNDED, quantize_rows
 from trainer.checkpoint import open_run
+from trainer.families import FAMILIES, FUNCTIONS
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
