@@ -19,9 +19,10 @@ import numpy.typing as npt
 import tyro
 
 from bench.comparison import cell, finish
+from bench.datasets import write_rows
 from bench.intervals import wilson
 from bench.machine import describe_machine
-from bench.quality import is_complete, run_module, write_rows
+from bench.runs import train_once
 from export.reference import Reference
 from runtime.tasks import softmax
 from trainer.calibration import abstain_level, precision_by_coverage
@@ -105,8 +106,6 @@ def _read(file: Path, *, every: int) -> dict[str, list[dict[str, str]]]:
 def _train(config: AbstainConfig, name: str, splits: dict[str, list[dict[str, str]]]) -> Path:
     folder = config.work / name.replace(" ", "-")
     run = folder / "run"
-    if is_complete(run):
-        return run
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         flag: write_rows(
@@ -115,9 +114,8 @@ def _train(config: AbstainConfig, name: str, splits: dict[str, list[dict[str, st
         for flag, split in (("train", "train"), ("eval", "val"))
     }
     files["test"] = write_rows(folder / "test.jsonl", iter(splits["test"]))
-    resume = ["--resume"] if (run / "train_config.json").is_file() else []
     flags = [f"--model={config.model}", f"--epochs={config.epochs}", f"--learning-rate={config.learning_rate}"]
-    run_module("trainer", *(f"--{flag}={file}" for flag, file in files.items()), f"--output={run}", *flags, *resume)
+    train_once(run, *(f"--{flag}={file}" for flag, file in files.items()), *flags)
     return run
 
 

@@ -1,6 +1,8 @@
 """How far chance alone moves a share of right answers, and a difference between two ways to answer the same rows."""
 
+from collections.abc import Sequence
 from math import comb, sqrt
+from statistics import mean, stdev
 from typing import NamedTuple
 
 Z = 1.959964  # two-sided 95 % of the normal distribution
@@ -36,3 +38,16 @@ def mcnemar(lost: int, gained: int) -> float:
     number = lost + gained
     tail = sum(comb(number, count) for count in range(min(lost, gained) + 1))
     return min(1.0, 2 * tail / (1 << number))
+
+
+def student(differences: Sequence[float]) -> Interval:
+    """Give the 95 % confidence interval of the mean of some differences (Student 1908).
+
+    Args:
+        differences: at least two, of pairs that chance moves alike.
+    """
+    from scipy.stats import t
+
+    middle, number = mean(differences), len(differences)
+    half = float(t.ppf(0.975, number - 1)) * stdev(differences) / sqrt(number)
+    return Interval(middle - half, middle + half)

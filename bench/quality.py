@@ -7,36 +7,24 @@ PyTorch and four variants on the test split, which nothing was chosen on. Resuma
 Prints a table, then one JSON document as its last line.
 """
 
-import csv
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tyro
 
+from bench.datasets import RECIPES, write_splits
 from bench.machine import describe_machine
+from bench.runs import run_module, train_once
 from export.gate import Rows
 from export.reference import Reference
 from runtime import load
-from runtime.conll import read_sentences
-from runtime.problems import Problem
 from trainer.checkpoint import open_run
 
-RawRows = Iterator[dict[str, Any]]
-
-
-class Recipe(NamedTuple):
-    """One data set: its rows by split, the trainer's flags, and how many seeds."""
-
-    splits: dict[str, Callable[[Path], RawRows]]
-    flags: tuple[str, ...]
-    seeds: int
+FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native", "native-bf16": "native"}  # variant → engine
+INT8 = ("int8", "native-int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +55,8 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
     result, run, bundle = folder / f"result-{seed}.json", folder / f"run-{seed}", folder / f"bundle-{seed}"
     if result.is_file():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {split: write_rows(folder / f"{split}.jsonl", read(config.data)) for split, read in recipe.splits.items()}
-    sources = [f"--{split}={file}" for split, file in files.items() if split != "test"]
-    if not is_complete(run):
-        resume = ["--resume"] if (run / "train_config.json").is_file() else []
-        run_module("trainer", *sources, f"--output={run}", f"--seed={seed}", *recipe.flags, *resume)
+    files = write_splits(recipe, config.data, folder)
+    train_once(run, f"--train={files['train']}", f"--eval={files['eval']}", f"--seed={seed}", *recipe.flags)
     # The gate is the evaluation split's; what is reported below is the test split's.
     run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", *FORMS)
     result.write_text(
@@ -81,12 +65,6 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
         )
         + "\n"
     )
-
-
-def is_complete(run: Path) -> bool:
-    """Whether a run was trained to its end."""
-    file = run / "run.json"
-    return file.is_file() and bool(json.loads(file.read_text())["complete"])
 
 
 def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
@@ -104,127 +82,6 @@ def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
         "test": {name: value._asdict() for name, value in figures.items()},
         "restored": {variant: restored[variant] for variant in INT8},
     }
-
-
-def run_module(module: str, *arguments: str) -> None:
-    """Run one of our programs, and say so."""
-    command = [sys.executable, "-m", module, *arguments]
-    print("$", " ".join(command[1:]), file=sys.stderr, flush=True)
-    subprocess.run(command, check=True)
-
-
-def write_rows(file: Path, rows: RawRows) -> Path:
-    """Write rows as JSON lines, unless that was done before."""
-    if not file.is_file():
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return file
-
-
-def _label_first(name: str, encoding: str = "utf-8") -> Callable[[Path], RawRows]:
-    """`label<space>text`, as SST-2 and TREC are published; of TREC's `COARSE:fine` the coarse label."""
-
-    def read(data: Path) -> RawRows:
-        for line in (data / name).read_text(encoding=encoding).split("\n"):
-            if line.strip():
-                label, text = line.split(" ", 1)
-                yield {"text": text.strip(), "label": label.partition(":")[0]}
-
-    return read
-
-
-def _mrpc(name: str) -> Callable[[Path], RawRows]:
-    def read(data: Path) -> RawRows:
-        for line in (data / "mrpc" / name).read_text(encoding="utf-8-sig").split("\n")[1:]:
-            if line.strip():
-                label, _, _, text, text_pair = line.rstrip("\r").split("\t")
-                yield {"text": text, "text_pair": text_pair, "label": label}
-
-    return read
-
-
-def _stsb(name: str) -> Callable[[Path], RawRows]:
-    def read(data: Path) -> RawRows:
-        with (data / "stsb" / name).open(encoding="utf-8", newline="") as stream:
-            for text, text_pair, score in csv.reader(stream):
-                yield {"text": text, "text_pair": text_pair, "score": float(score)}
-
-    return read
-
-
-def _goemotions(name: str, sample: int | None = None) -> Callable[[Path], RawRows]:
-    def read(data: Path) -> RawRows:
-        folder = data / "goemotions"
-        names = (folder / "labels.txt").read_text().split()
-        with (folder / name).open(encoding="utf-8", newline="") as stream:
-            rows = [
-                {"text": text, "labels": [names[int(index)] for index in ids.split(",")]}
-                for text, ids, _ in csv.reader(stream, delimiter="\t")
-            ]
-        chosen = (
-            range(len(rows)) if sample is None else sorted(np.random.default_rng(0).permutation(len(rows))[:sample])
-        )
-        return (rows[index] for index in chosen)
-
-    return read
-
-
-def _wnut17(name: str) -> Callable[[Path], RawRows]:
-    def read(data: Path) -> RawRows:
-        problems: list[Problem] = []
-        for sentence in read_sentences(data / "wnut17" / name, problems=problems):
-            yield {"words": sentence.words, "tags": sentence.tags}
-        if problems:
-            raise ValueError(f"{name}: {problems[0]}")
-
-    return read
-
-
-FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native", "native-bf16": "native"}  # variant → engine
-INT8 = ("int8", "native-int8")
-PAIR = "--text-pair-column=text_pair"
-RECIPES: dict[str, Recipe] = {
-    "sst2": Recipe(
-        {
-            "train": _label_first("sst2/stsa.binary.train"),
-            "eval": _label_first("sst2/stsa.binary.dev"),
-            "test": _label_first("sst2/stsa.binary.test"),
-        },
-        ("--epochs=3",),
-        seeds=3,
-    ),
-    "trec": Recipe(
-        {
-            "train": _label_first("trec/TREC.train.all", "latin-1"),
-            "test": _label_first("trec/TREC.test.all", "latin-1"),
-        },
-        ("--epochs=4",),
-        seeds=3,
-    ),
-    "mrpc": Recipe(
-        {"train": _mrpc("msr_paraphrase_train.txt"), "test": _mrpc("msr_paraphrase_test.txt")},
-        ("--epochs=5", PAIR),
-        seeds=1,
-    ),
-    "stsb": Recipe(
-        {"train": _stsb("stsb-en-train.csv"), "eval": _stsb("stsb-en-dev.csv"), "test": _stsb("stsb-en-test.csv")},
-        ("--task=regression", "--epochs=4", PAIR),
-        seeds=1,
-    ),
-    "wnut17": Recipe(
-        {
-            "train": _wnut17("wnut17train.conll"),
-            "eval": _wnut17("emerging.dev.conll"),
-            "test": _wnut17("emerging.test.annotated"),
-        },
-        ("--task=token", "--epochs=6"),
-        seeds=1,
-    ),
-    "goemotions": Recipe(
-        {"train": _goemotions("train.tsv", 10_000), "eval": _goemotions("dev.tsv"), "test": _goemotions("test.tsv")},
-        ("--task=multi-label", "--epochs=4"),
-        seeds=1,
-    ),
-}
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:

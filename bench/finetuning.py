@@ -1,0 +1,194 @@
+"""How good is what a recipe makes? Seeds × public data sets, beside transformers' Trainer as its example scripts set it.
+
+    python -m bench.finetuning --data DIR [--only trec sst2] [--ways plain "example script"] [--seeds 5] [--work runs/finetuning] [--output FILE]
+
+A way to train is a row of WAYS. Every run has the data set's epochs, and its weights are chosen on the evaluation split; test splits, which nothing is chosen on, are measured by one and the same code, on PyTorch's
+logits in fp32. Resumable: a run whose result is written is not done again, one that was interrupted goes on.
+Prints a table, with each way's difference from the first and its 95 % interval over the seeds (Student's t, paired), then one JSON document as its last line.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import tyro
+
+from bench.comparison import finish
+from bench.datasets import RECIPES, Recipe, write_splits
+from bench.intervals import student
+from bench.machine import describe_machine
+from bench.runs import run_module, train_once
+from export.reference import Reference
+from trainer.checkpoint import Checkpoint, open_foreign, open_run
+from trainer.config import TrainConfig
+
+SEEDS = {"trec": 5, "mrpc": 5, "wnut17": 5, "sst2": 3, "stsb": 3, "goemotions": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig:
+    """Compare recipes over seeds."""
+
+    data: Path
+    """The folder of the raw data sets."""
+    work: Path = Path("runs/finetuning")
+    """Where rows, runs and results go."""
+    only: tuple[str, ...] = ()
+    """Data sets to do; none for all."""
+    ways: tuple[str, ...] = ()
+    """Ways to train, the first of them the one that others are compared with; none for all."""
+    seeds: int | None = None
+    """Runs of each, from seed 0 on. Not set: as many as the table SEEDS says."""
+    train: bool = True
+    """Train what is missing; --no-train: show what is there."""
+    output: Path | None = None
+    """Where the JSON document is written as well."""
+
+
+class Job(NamedTuple):
+    """One run: the data set, its files, where the run goes, and its seed."""
+
+    name: str
+    files: dict[str, Path]
+    run: Path
+    seed: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the data set is trained."""
+        return RECIPES[self.name]
+
+
+class Way(NamedTuple):
+    """A way to train.
+
+    Attributes:
+        settings: what it is, in words.
+        train: trains a job's run.
+        open: opens it.
+    """
+
+    settings: str
+    train: Callable[[Job], None]
+    open: Callable[[Job], Checkpoint]
+
+
+def _ours(settings: str, *flags: str) -> Way:
+    def train(job: Job) -> None:
+        sources = [f"--train={job.files['train']}", f"--eval={job.files['eval']}"]
+        train_once(job.run, *sources, f"--seed={job.seed}", *job.recipe.flags, *flags)
+
+    return Way(settings, train, lambda job: open_run(job.run))
+
+
+def _train_example(job: Job) -> None:
+    if not (job.run / "model.safetensors").is_file():
+        run_module("bench.example_script", job.name, str(job.files["train"].parent), str(job.run), str(job.seed))
+        shutil.rmtree(job.run / "states")
+
+
+def _open_example(job: Job) -> Checkpoint:
+    layout = TrainConfig(task=job.recipe.task, text_pair_column="text_pair" if job.recipe.pair else None)
+    return open_foreign(job.run, config=layout)
+
+
+PLAIN = ("--learning-rate=1e-4", "--warmup-fraction=0.1", "--layer-decay=1", "--reinit-layers=0", "--weight-decay=0.01")
+WAYS: dict[str, Way] = {
+    "portabert": _ours("its defaults"),
+    "plain": _ours("AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers", *PLAIN),
+    "example script": Way(
+        "transformers' Trainer at the settings of run_classification.py and run_ner.py", _train_example, _open_example
+    ),
+}
+
+
+def main() -> None:
+    """Run the program."""
+    config = tyro.cli(FinetuningConfig, prog="python -m bench.finetuning", description=__doc__)
+    ways = config.ways or tuple(WAYS)
+    results = [
+        result
+        for name in config.only or SEEDS
+        for seed in range(config.seeds or SEEDS[name])
+        for way in ways
+        if (result := _result(config, name, way, seed)) is not None
+    ]
+    _print_table(results, ways)
+    settings = {way: WAYS[way].settings for way in ways}
+    finish(
+        {"question": "finetuning", "machine": describe_machine(), "ways": settings, "results": results}, config.output
+    )
+
+
+def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[str, Any] | None:
+    """Give what a run reached, from its file or by training it; None where it is not to be trained."""
+    folder = config.work / name / way.replace(" ", "-")
+    file = folder / f"{seed}.json"
+    if not file.is_file():
+        if not config.train:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        job = Job(name, write_splits(RECIPES[name], config.data, config.work / name / "rows"), folder / str(seed), seed)
+        start = time.perf_counter()
+        WAYS[way].train(job)
+        seconds = time.perf_counter() - start
+        found = _measure(WAYS[way].open(job), job)
+        file.write_text(json.dumps({"data": name, "way": way, "seed": seed, "seconds": seconds, **found}) + "\n")
+    return dict(json.loads(file.read_text()))
+
+
+def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:
+    """Measure the evaluation and the test rows, as the logits are and as calibrated."""
+    reference, encoder, objective = Reference.load(checkpoint), checkpoint.encoder(), checkpoint.objective
+    found: dict[str, Any] = {"metric": objective.best_metric}
+    for split in ("eval", "test"):
+        records = checkpoint.evaluation_records(str(job.files[split])) or []
+        encoded = encoder.encode([record.model_input for record in records])
+        logits = reference.logits(encoded)
+        for form, values in (("raw", logits), ("shipped", checkpoint.centred(logits))):
+            metrics = objective.measure(values, records, encoded.tokens, checkpoint.labels)
+            found.setdefault(split, {"rows": len(records)})[form] = metrics.values
+    return found
+
+
+def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
+    print(f"{'data':12}{'metric':12}{'way':24}{'seeds':>6}{'eval':>18}{'test':>18}{'less the first':>24}{'minutes':>9}")
+    for name in dict.fromkeys(result["data"] for result in results):
+        reference: dict[int, dict[str, Any]] = {}
+        for way in ways:
+            runs = {run["seed"]: run for run in results if run["data"] == name and run["way"] == way}
+            if not runs:
+                continue
+            reference = reference or runs
+            metric = next(iter(runs.values()))["metric"]
+            evals, tests = ([run[split]["shipped"][metric] for run in runs.values()] for split in ("eval", "test"))
+            minutes = mean(run["seconds"] for run in runs.values()) / 60
+            print(
+                f"{name:12}{metric:12}{way:24}{len(runs):>6}{_spread(evals):>18}{_spread(tests):>18}"
+                f"{_difference(reference, runs, metric):>24}{minutes:>9.1f}"
+            )
+
+
+def _difference(reference: dict[int, dict[str, Any]], runs: dict[int, dict[str, Any]], metric: str) -> str:
+    """Compare two ways on the test rows, seed by seed."""
+    shared = sorted(reference.keys() & runs.keys())
+    if runs is reference or not shared:
+        return "–"
+    differences = [runs[s]["test"]["shipped"][metric] - reference[s]["test"]["shipped"][metric] for s in shared]
+    if len(shared) == 1:
+        return f"{differences[0]:+.4f}"
+    interval = student(differences)
+    return f"{mean(differences):+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.4f}" if len(values) == 1 else f"{mean(values):.4f} ± {stdev(values):.4f}"
+
+
+if __name__ == "__main__":
+    main()
