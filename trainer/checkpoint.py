@@ -30,8 +30,10 @@ from .calibration import Answered, Calibration, Evidence, Floats, centre, descri
 from .config import TrainConfig
 from .data import Evaluation, read_evaluation, read_labelled
 from .errors import ModelError, RunError
+from .evaluate import answer
 from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
+from .packed import Packed
 
 RECORD, CONFIG, CHECKPOINTS = "run.json", "train_config.json", "checkpoints"
 
@@ -169,6 +171,16 @@ class Checkpoint:
     def _evidence(self, records: Sequence[Record], encoded: Encoded, logits: Sequence[Floats]) -> Evidence:
         assert self.objective.likelihood is not None
         return gather(logits, self.objective.targets(records, encoded, self.labels), self.objective.likelihood)
+
+    def int8_logits(self, encoded: Encoded) -> list[Floats] | None:
+        """Compute logits in int8, as the last epochs of training did (`--quant-aware`): per text (C,), or (t, C); None where they did not."""
+        if not self.config.quant_aware:
+            return None
+        model = self.load_model()
+        network = Packed(model, per_token=TASKS[self.config.task].per_token, inputs=self.graph_inputs(model))
+        network.answers_in_int8 = True
+        found = answer(network, encoded)
+        return [found[index] for index in range(len(found))]
 
     @property
     def calibration_lines(self) -> list[str]:

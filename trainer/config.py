@@ -151,6 +151,9 @@ class TrainConfig(RowFlags):
     device: Device = "auto"
     """auto: a CUDA GPU, else Apple's, else the CPU."""
 
+    quant_aware: int = 0
+    """Last epochs in which the forward pass computes in the int8 that an export writes; the best weights are chosen by their answers in int8. 0: none."""
+
     eval_steps: int | None = None
     """Evaluate every so many steps. Not set: after every epoch."""
     save_steps: int | None = None
@@ -205,6 +208,16 @@ class TrainConfig(RowFlags):
                 self.save_steps is None or self.save_steps > 0,
                 "--save-steps must be a positive integer",
                 self.save_steps,
+            ),
+            (
+                0 <= self.quant_aware <= self.epochs,
+                f"--quant-aware must be from 0 to --epochs ({self.epochs})",
+                self.quant_aware,
+            ),
+            (
+                self.quant_aware == 0 or self.patience is None,
+                "--quant-aware and --patience exclude each other: the run could end before its last epochs",
+                self.patience,
             ),
             (self.seeds > 0, "--seeds must be a positive integer", self.seeds),
             (

@@ -33,19 +33,22 @@ def compute_logits(wrapped: Any, encoded: Encoded, *, accelerator: Accelerator) 
     """
     # Unwrapped: processes differ in batches, and DDP would wait for its twin's.
     network: Network = accelerator.unwrap_model(wrapped)
+    found = answer(network, encoded, part=accelerator.process_index, num_parts=accelerator.num_processes)
+    if accelerator.num_processes > 1:
+        found = dict(gather_object(list(found.items())))
+    return [found[index] for index in range(len(encoded.batch.lengths))]
+
+
+def answer(network: Network, encoded: Encoded, *, part: int = 0, num_parts: int = 1) -> dict[int, Floats]:
+    """Compute the logits of the rows of every `num_parts`-th batch, from number `part` on, by their index: (C,), or (t, C) for a tagger."""
     network.eval()
-    lengths = encoded.batch.lengths
-    batches = plan(lengths, max_batch_tokens=MAX_BATCH_TOKENS)
-    found = list[tuple[int, Floats]]()
-    for indices in batches[accelerator.process_index :: accelerator.num_processes]:
+    found = dict[int, Floats]()
+    for indices in plan(encoded.batch.lengths, max_batch_tokens=MAX_BATCH_TOKENS)[part::num_parts]:
         batch = encoded.batch.take(indices)
         with torch.no_grad():
             logits = network(network.feed(batch)).float().cpu().numpy()
-        found += zip(indices.tolist(), network.split(logits, batch.lengths), strict=True)
-    if accelerator.num_processes > 1:
-        found = gather_object(found)
-    ordered = dict(found)
-    return [ordered[index] for index in range(len(lengths))]
+        found.update(zip(indices.tolist(), network.split(logits, batch.lengths), strict=True))
+    return found
 
 
 def evaluate(

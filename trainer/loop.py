@@ -33,7 +33,7 @@ from .layers import reinitialise
 from .losses import LossOptions, Target
 from .metrics import is_better
 from .model import graph_inputs, load_pretrained, open_encoder, start_head_at
-from .network import choose_network
+from .network import answer_in_int8, choose_network
 from .objectives import OBJECTIVES
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
 from .pace import Pace
@@ -115,6 +115,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         texts=texts,
     )
     say(choice.description)
+    if config.quant_aware:
+        answer_in_int8(choice.network, config.model)
     num_weights = model.num_parameters()
     train_used_rows(model, np.append(texts.input_ids, tokenizer.pad_token_id))
     if main and not config.resume:
@@ -131,6 +133,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     steps_an_epoch = num_batches(len(rows.records), batch_size=config.batch_size)
     total_steps = config.epochs * steps_an_epoch
     warmup_steps = round(config.warmup_fraction * total_steps)
+    int8_from = total_steps - config.quant_aware * steps_an_epoch  # the first step, counted from 0, in int8
     progress = Progress(num_parts=config.gradient_accumulation)
     if config.resume and (state := latest_state(checkpoints)) is not None:
         progress = restore_state(
@@ -218,6 +221,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
                 progress.step, schedule=config.schedule, warmup_steps=warmup_steps, total_steps=total_steps
             )
             set_learning_rate(optimizer, learning_rate)
+            if config.quant_aware and progress.step >= int8_from:
+                choice.network.trains_in_int8 = True
             pending.append(stepper.take(progress.step, indices))
             progress.step, progress.num_parts = progress.step + 1, stepper.num_parts
             pace.count(texts.lengths[indices])
