@@ -116,6 +116,8 @@ class TrainConfig(RowFlags):
     """Passes over the rows."""
     batch_size: int = 32
     """Rows in one optimizer step, over all processes and accumulated parts."""
+    batch_tokens: int | None = None
+    """About so many tokens in one optimizer step instead of --batch-size rows: short texts make batches of many rows, and memory is bounded."""
     gradient_accumulation: int = 1
     """Parts a batch is computed in, to save memory; the step stays the same. Doubled where memory runs out."""
     learning_rate: float = 1e-4
@@ -180,6 +182,16 @@ class TrainConfig(RowFlags):
             (0 <= self.eval_fraction < 1, "--eval-fraction must be at least 0 and below 1", self.eval_fraction),
             (self.epochs > 0, "--epochs must be a positive integer", self.epochs),
             (self.batch_size > 0, "--batch-size must be a positive integer", self.batch_size),
+            (
+                self.batch_tokens is None or self.batch_tokens > 0,
+                "--batch-tokens must be a positive integer",
+                self.batch_tokens,
+            ),
+            (
+                self.batch_tokens is None or self.batch_size == TrainConfig.batch_size,
+                "--batch-tokens and --batch-size exclude each other",
+                self.batch_size,
+            ),
             (
                 0 < self.gradient_accumulation <= self.batch_size,
                 "--gradient-accumulation must be from 1 to --batch-size",

@@ -43,7 +43,7 @@ from .signals import StopRequest
 from .states import Progress, best_of, latest_state, restore_state, save_best, save_state
 from .step import Stepper
 from .used_rows import train_used_rows
-from .visit import num_batches, visit_from
+from .visit import Visits
 
 LOG_STEPS = 10  # optimizer steps between two lines of metrics.jsonl
 
@@ -130,7 +130,10 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     optimizer = accelerator.prepare(
         make_adamw(wrapped, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     )
-    steps_an_epoch = num_batches(len(rows.records), batch_size=config.batch_size)
+    visits = Visits(
+        lengths=texts.lengths, batch_size=config.batch_size, batch_tokens=config.batch_tokens, seed=config.seed
+    )
+    steps_an_epoch = visits.num_batches
     total_steps = config.epochs * steps_an_epoch
     warmup_steps = round(config.warmup_fraction * total_steps)
     int8_from = total_steps - config.quant_aware * steps_an_epoch  # the first step, counted from 0, in int8
@@ -209,14 +212,11 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
 
     # The loop
     pace, pending = Pace(), list[torch.Tensor]()
-    batches = visit_from(
-        progress.step, texts.lengths, batch_size=config.batch_size, seed=config.seed, epochs=config.epochs
-    )
     bar = tqdm(
         total=total_steps, initial=progress.step, unit="step", disable=None if main else True, dynamic_ncols=True
     )
     with StopRequest() as stop, bar:
-        for indices in batches:
+        for indices in visits.from_step(progress.step, epochs=config.epochs):
             learning_rate = config.learning_rate * learning_rate_factor(
                 progress.step, schedule=config.schedule, warmup_steps=warmup_steps, total_steps=total_steps
             )

@@ -113,6 +113,8 @@ def test_all_problems_are_told_together_with_their_values() -> None:
         ({"eval_fraction": -0.1}, r"--eval-fraction .* Got -0\.1 instead"),
         ({"epochs": -2}, "--epochs must be a positive integer. Got -2 instead"),
         ({"batch_size": 0}, "--batch-size must be a positive integer. Got 0 instead"),
+        ({"batch_tokens": 0}, "--batch-tokens must be a positive integer. Got 0 instead"),
+        ({"batch_tokens": 900, "batch_size": 8}, "--batch-tokens and --batch-size exclude each other. Got 8 instead"),
         ({"gradient_accumulation": 0}, "--gradient-accumulation must be from 1 to --batch-size. Got 0 instead"),
         ({"learning_rate": 0.0}, r"--learning-rate must be between 0 and 1. Got 0\.0 instead"),
         ({"learning_rate": float("nan")}, r"--learning-rate .* Got nan instead"),
