@@ -279,7 +279,7 @@ def read_config(file: Path) -> TrainConfig:
         RunError: it is missing or damaged.
     """
     values = _read_json(file, TrainConfig)
-    for name in ("labels", "columns"):
+    for name in ("labels", "columns", "tune_over"):
         values[name] = None if values[name] is None else tuple(values[name])
     return TrainConfig(**{**values, "output": Path(values["output"]), "config": None})
 

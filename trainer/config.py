@@ -13,6 +13,13 @@ Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Weighting = Literal["inverse", "effective"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Tunable = Literal["learning_rate", "batch_size", "layer_decay", "warmup_fraction", "weight_decay", "label_smoothing"]
+
+TUNED: tuple[Tunable, ...] = (
+    "learning_rate",
+    "batch_size",
+    "layer_decay",
+)  # twenty trials tell no more than three apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +153,10 @@ class TrainConfig(RowFlags):
     """Seed of the order of rows, the new head and dropout."""
     seeds: int = 1
     """Train so often, from --seed on, keep the run that is best on the evaluation rows, and tell mean and deviation; a run whose loss shows that it learnt nothing is begun again."""
+    tune: int | None = None
+    """Search for settings: train so many trials, the first with the flags as they are, stop those that fall behind, and keep the run that is best on the evaluation rows."""
+    tune_over: tuple[Tunable, ...] = TUNED
+    """What --tune varies, around the value that is given; all else stays as it is."""
     split_seed: int = 0
     """Seed of which rows are held out of --train."""
     precision: Precision = "auto"
@@ -237,6 +248,7 @@ class TrainConfig(RowFlags):
                 "--seeds needs rows to choose by: --eval, or --eval-fraction above 0",
                 self.seeds,
             ),
+            *self._tune_rules(evaluates),
             (self.keep_checkpoints > 0, "--keep-checkpoints must be a positive integer", self.keep_checkpoints),
             (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),
             (
@@ -278,3 +290,36 @@ class TrainConfig(RowFlags):
             *self.row_rules,
         ]
         require(rules)
+
+    def _tune_rules(self, evaluates: bool) -> list[tuple[bool, str, Any]]:
+        if self.tune is None:
+            return [(self.tune_over == TUNED, "--tune-over needs --tune, the number of trials", self.tune_over)]
+        return [
+            (self.tune > 0, "--tune must be a positive integer", self.tune),
+            (
+                len(set(self.tune_over)) == len(self.tune_over) > 0,
+                "--tune-over must be different names",
+                self.tune_over,
+            ),
+            (evaluates, "--tune needs rows to choose by: --eval, or --eval-fraction above 0", self.tune),
+            (
+                self.seeds == 1,
+                "--tune and --seeds exclude each other: search first, then train what was found with --seeds",
+                self.seeds,
+            ),
+            (
+                self.patience is None,
+                "--patience cannot be used with --tune, which stops trials by comparing them",
+                self.patience,
+            ),
+            (
+                self.eval_steps is None or "batch_size" not in self.tune_over,
+                "--eval-steps with --tune needs a --tune-over without batch_size: trials are compared evaluation by evaluation",
+                self.eval_steps,
+            ),
+            (
+                "label_smoothing" not in self.tune_over or self.task in ("single-label", "token"),
+                "--tune-over label_smoothing is for --task single-label and token",
+                self.task,
+            ),
+        ]

@@ -56,12 +56,21 @@ class Split(NamedTuple):
     targets: list[Target]
 
 
-def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
+def train(
+    config: TrainConfig,
+    *,
+    say: Callable[[str], None],
+    watch: Callable[[], bool] | None = None,
+    sections: Sequence[str] = (),
+) -> RunRecord:
     """Fine-tune a model as `config` says and leave a run's folder behind.
 
     Args:
         config: every flag.
         say: where lines for people go.
+        watch: asked after each evaluation, once it is in the log, whether to go on. A run that is watched neither ships its weights nor looks at the
+            test rows: with `resume` it does, from where it ended.
+        sections: of the report, as HTML, beside its own.
 
     Raises:
         InputError: flags or rows that cannot be used, all problems together.
@@ -263,6 +272,10 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
                     f"stopped at step {progress.step} of {total_steps}; {config.output} holds the best weights so far. "
                     "Go on with the same command and --resume."
                 )
+            if evaluates and watch is not None and not watch():
+                break
+    if watch is not None:
+        return RunRecord(**record(complete=False), model_sha256="", made_by={})
 
     # The best weights, measured once more as they are shipped
     if "eval" not in splits:
@@ -291,7 +304,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             measured=shipped.measured,
             tested=shipped.tested,
             labels=data.labels,
-            sections=[render_section(data.findings), *write_sections(shipped, labels=data.labels)],
+            sections=[render_section(data.findings), *write_sections(shipped, labels=data.labels), *sections],
         ),
     )
     shutil.rmtree(checkpoints)
