@@ -318,6 +318,11 @@ class TrainConfig(RowFlags):
                 self.eval_steps,
             ),
             (
+                self.batch_tokens is None or "batch_size" not in self.tune_over,
+                "--batch-tokens with --tune needs a --tune-over without batch_size",
+                self.batch_tokens,
+            ),
+            (
                 "label_smoothing" not in self.tune_over or self.task in ("single-label", "token"),
                 "--tune-over label_smoothing is for --task single-label and token",
                 self.task,
