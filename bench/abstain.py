@@ -19,13 +19,13 @@ import numpy.typing as npt
 import tyro
 
 from bench.comparison import cell, finish
-from bench.intervals import wilson
 from bench.machine import describe_machine
 from bench.quality import is_complete, run_module, write_rows
 from export.reference import Reference
 from runtime.tasks import softmax
 from trainer.calibration import abstain_level, precision_by_coverage
 from trainer.checkpoint import Checkpoint, open_run
+from trainer.intervals import wilson
 
 NONE = "oos"  # CLINC150's name for what belongs to no intent
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
