@@ -5,6 +5,7 @@ RUN/run.json             what was trained on what, and how far; written last: wi
 RUN/train_config.json    every flag
 RUN/metrics.jsonl report.html *.png
 RUN/checkpoints/         states to resume from, and the best weights while training goes on
+RUN/tracking/            what --track leaves on this machine (trackers.py)
 """
 
 import json
@@ -33,7 +34,7 @@ from .errors import ModelError, RunError
 from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
 
-RECORD, CONFIG, CHECKPOINTS = "run.json", "train_config.json", "checkpoints"
+RECORD, CONFIG, CHECKPOINTS, SEEDS = "run.json", "train_config.json", "checkpoints", "seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class RunRecord:
         model_sha256: digest of model.safetensors.
         made_by: versions of the programs that trained.
         calibration: what was learned of the kept weights' probabilities; None where nothing was.
+        slices: rows and metrics by the values of --slice-column; None where it is not set.
     """
 
     complete: bool
@@ -68,6 +70,7 @@ class RunRecord:
     model_sha256: str
     made_by: dict[str, str]
     calibration: Calibration | None = None
+    slices: dict[str, dict[str, float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +270,7 @@ def read_config(file: Path) -> TrainConfig:
         RunError: it is missing or damaged.
     """
     values = _read_json(file, TrainConfig)
-    for name in ("labels", "columns"):
+    for name in ("labels", "columns", "track"):
         values[name] = None if values[name] is None else tuple(values[name])
     return TrainConfig(**{**values, "output": Path(values["output"]), "config": None})
 

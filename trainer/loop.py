@@ -28,6 +28,7 @@ from .device import Place, choose_place
 from .doctor.page import render_section
 from .errors import Interrupted, TrainingError
 from .evaluate import Shipped, evaluate, measure_shipped
+from .hardest_report import write_hardest
 from .history import METRICS, TIMING, History
 from .layers import reinitialise
 from .losses import LossOptions, Target
@@ -36,12 +37,16 @@ from .model import graph_inputs, load_pretrained, open_encoder, start_head_at
 from .network import choose_network
 from .objectives import OBJECTIVES
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
-from .pace import Pace
+from .pace import Pace, overall, share_of_peak
+from .peak import find_ceiling
 from .report import write_report
 from .run_folder import check_folder, check_space, make_folder
 from .signals import StopRequest
+from .slices import as_json
+from .slices_report import write_slices
 from .states import Progress, best_of, latest_state, restore_state, save_best, save_state
 from .step import Stepper
+from .trackers import Trackers
 from .used_rows import train_used_rows
 from .visit import num_batches, visit_from
 
@@ -71,6 +76,11 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         Interrupted: Ctrl-C or SIGTERM; what was reached is saved.
     """
     config.validate()
+    with Trackers(config, say=say) as trackers:
+        return _fine_tune(config, trackers=trackers, say=say)
+
+
+def _fine_tune(config: TrainConfig, *, trackers: Trackers, say: Callable[[str], None]) -> RunRecord:
     objective = OBJECTIVES[config.task]
     best_metric = config.best_metric or objective.best_metric
     if best_metric not in objective.metrics:
@@ -157,7 +167,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         num_parts=progress.num_parts,
         say=say,
     )
-    history = History(config.output, progress.step, main=main)
+    history = History(config.output, progress.step, main=main, tell=trackers.log)
+    if main:
+        trackers.start(progress.step)
 
     def record(complete: bool, shipped: Shipped | None = None) -> dict[str, Any]:
         return {
@@ -172,6 +184,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             "eval": shipped.measured.values if shipped and shipped.measured else None,
             "test": shipped.tested.values if shipped and shipped.tested else None,
             "calibration": shipped and shipped.calibration,
+            "slices": shipped and as_json(shipped.slices),
         }
 
     def keep_best(step: int) -> None:
@@ -205,7 +218,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             )
 
     # The loop
-    pace, pending = Pace(), list[torch.Tensor]()
+    pace, pending = Pace(find_ceiling(model, place)), list[torch.Tensor]()
     batches = visit_from(
         progress.step, texts.lengths, batch_size=config.batch_size, seed=config.seed, epochs=config.epochs
     )
@@ -259,6 +272,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
                     "Go on with the same command and --resume."
                 )
 
+    if main and (share := share_of_peak(overall(history.lines()), precision=place.precision)):
+        say(f"training took {share}")
+
     # The best weights, measured once more as they are shipped
     if "eval" not in splits:
         keep_best(progress.step)
@@ -267,7 +283,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     _load_weights(model, best)
     held_out = {name: split for name, split in splits.items() if name != "train"}
     shipped = measure_shipped(
-        wrapped, held_out, config=config, objective=objective, labels=data.labels, accelerator=accelerator
+        wrapped,
+        held_out,
+        config=config,
+        objective=objective,
+        labels=data.labels,
+        accelerator=accelerator,
+        groups=data.slices,
     )
     for sentence in describe(shipped.calibration) if shipped.calibration else ():
         say(sentence)
@@ -286,7 +308,12 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             measured=shipped.measured,
             tested=shipped.tested,
             labels=data.labels,
-            sections=[render_section(data.findings), *write_sections(shipped, labels=data.labels)],
+            sections=[
+                *write_slices(shipped.slices, config.slice_column),
+                *write_hardest(shipped.answers, config),
+                render_section(data.findings),
+                *write_sections(shipped, labels=data.labels),
+            ],
         ),
     )
     shutil.rmtree(checkpoints)

@@ -21,7 +21,7 @@ import numpy as np
 from runtime.bundle import write_synced
 from runtime.errors import InputError
 
-from .checkpoint import CONFIG, RECORD, RunRecord, read_record, take_over
+from .checkpoint import CONFIG, RECORD, SEEDS, RunRecord, read_record, take_over
 from .config import TrainConfig
 from .history import METRICS
 from .loop import train
@@ -29,7 +29,7 @@ from .metrics import is_better
 from .objectives import OBJECTIVES
 from .run_folder import check_folder, make_folder
 
-SEEDS, FIGURES = "seeds", "seeds.json"
+FIGURES = "seeds.json"
 NUM_TRIES = 3  # of a seed, before a run that learnt nothing is taken as it is
 NEXT_TRY = 1000  # added to a seed
 
