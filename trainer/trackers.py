@@ -111,9 +111,6 @@ class Trackers:
 
     def start(self, step: int) -> None:
         """Open them in the run's folder, which is there now, `step` steps being done."""
-        if not self._wanted:
-            return
-        (self._config.output / FOLDER).mkdir(exist_ok=True)
         for name in self._wanted:
             self._try(name, partial(self._open, name, step))
 
@@ -127,6 +124,7 @@ class Trackers:
 
     def _open(self, name: str, step: int) -> None:
         folder = self._config.output / FOLDER
+        folder.mkdir(exist_ok=True)
         ids = _read(folder / IDS)
         opened = KINDS[name].open(Entry(*names_of(self._config.output), folder, step, ids.get(name)))
         self._opened[name] = opened
@@ -176,7 +174,9 @@ def _told(value: Any) -> str:
         return "not set"
     if not isinstance(value, str):
         return ", ".join(map(str, value))
-    return Path(value).name if Path(value).is_absolute() or Path(value).exists() else value
+    prefix = "hf:" if value.startswith("hf:") else ""  # of a data set, which may be a folder
+    place = Path(value.removeprefix(prefix))
+    return prefix + place.name if place.is_absolute() or place.exists() else value
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -154,6 +154,15 @@ def test_a_resumed_run_goes_on_under_its_id_and_repeats_nothing_a_tracker_knows(
     assert sorted(steps) == sorted(row[:2] for row in lines_of(run))
 
 
+def test_tracking_may_begin_with_a_resumed_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        kill_at_save(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    run = train(track=("tensorboard",), resume=True)
+    assert same(scalars(run), [row for row in lines_of(run) if row[0] > 5])
+
+
 def test_a_tracker_that_fails_is_warned_of_once_and_left_out(train: Train, fake: Fake) -> None:
     fake.fails_at = 6
     run = train(track=("wandb", "tensorboard"))
@@ -191,14 +200,20 @@ def test_a_missing_package_is_refused_with_the_command_that_brings_it(
 def test_flags_are_sent_and_where_files_lie_is_not(fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("text,label\n")
     config = TrainConfig(
-        train=str(tmp_path / "rows.csv"), model="owner/name", labels=("a", "b"), output=tmp_path, track=("wandb",)
+        train=str(tmp_path / "rows.csv"),
+        test=f"hf:{tmp_path}/data:test",
+        model="owner/name",
+        labels=("a", "b"),
+        output=tmp_path,
+        track=("wandb",),
     )
     with Trackers(config, say=print) as opened:
         opened.start(0)
     assert fake.closed == 1
     sent = fake.settings
-    assert (sent["train"], sent["model"], sent["labels"], sent["eval"], sent["epochs"]) == (
+    assert (sent["train"], sent["test"], sent["model"], sent["labels"], sent["eval"], sent["epochs"]) == (
         "rows.csv",
+        "hf:data:test",
         "owner/name",
         "a, b",
         "not set",
