@@ -5,6 +5,7 @@ RUN/run.json             what was trained on what, and how far; written last: wi
 RUN/train_config.json    every flag
 RUN/metrics.jsonl report.html *.png
 RUN/checkpoints/         states to resume from, and the best weights while training goes on
+RUN/tracking/            what --track leaves on this machine (trackers.py)
 """
 
 import json
@@ -36,6 +37,7 @@ from .objectives import OBJECTIVES, Objective
 from .packed import Packed
 
 RECORD, CONFIG, CHECKPOINTS = "run.json", "train_config.json", "checkpoints"
+SEEDS, TRIALS = "seeds", "tune"  # where the runs lie that a run was chosen from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class RunRecord:
         model_sha256: digest of model.safetensors.
         made_by: versions of the programs that trained.
         calibration: what was learned of the kept weights' probabilities; None where nothing was.
+        slices: rows and metrics by the values of --slice-column; None where it is not set.
     """
 
     complete: bool
@@ -70,6 +73,7 @@ class RunRecord:
     model_sha256: str
     made_by: dict[str, str]
     calibration: Calibration | None = None
+    slices: dict[str, dict[str, float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +283,7 @@ def read_config(file: Path) -> TrainConfig:
         RunError: it is missing or damaged.
     """
     values = _read_json(file, TrainConfig)
-    for name in ("labels", "columns", "tune_over"):
+    for name in ("labels", "columns", "tune_over", "track"):
         values[name] = None if values[name] is None else tuple(values[name])
     return TrainConfig(**{**values, "output": Path(values["output"]), "config": None})
 

@@ -19,7 +19,7 @@ from .history import History
 from .objectives import OBJECTIVES
 from .pace import overall
 
-NOT_SETTINGS = ("output", "config", "overwrite", "resume", "keep_checkpoints")
+NOT_SETTINGS = ("output", "config", "overwrite", "resume", "keep_checkpoints", "show_rows", "track")
 
 
 @dataclass(frozen=True, kw_only=True)

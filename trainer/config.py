@@ -20,6 +20,7 @@ TUNED: tuple[Tunable, ...] = (
     "batch_size",
     "layer_decay",
 )  # twenty trials tell no more than three apart
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +182,12 @@ class TrainConfig(RowFlags):
     """Learn on the evaluation rows, at the end, how sure the model may be, and for several labels from which probability each counts. --no-calibrate: leave both as they are."""
     abstain_precision: float | None = None
     """The share of answers that shall be right (single-label): the least sure ones, without which it is reached, are marked as abstained. Not set: none are."""
+    slice_column: str | None = None
+    """A column of the evaluation rows, such as their language: the report and run.json give the figures by its values. Not set: only as a whole."""
+    show_rows: int = 10
+    """How many of the hardest evaluation rows each table of report.html shows, with their texts; 0: it holds none. Nothing else of a run ever does."""
+    track: tuple[TrackerName, ...] | None = None
+    """Where the figures of each step go as well: tensorboard, wandb, mlflow, one or more; their files lie in the run's folder. Not set: nowhere."""
 
     def validate(self) -> None:
         """Check what each flag's type does not say.
@@ -275,6 +282,22 @@ class TrainConfig(RowFlags):
                 evaluates or self.abstain_precision is None,
                 "--abstain-precision needs rows to learn from: --eval, or --eval-fraction above 0",
                 self.eval_fraction,
+            ),
+            (
+                evaluates or self.slice_column is None,
+                "--slice-column needs rows to evaluate on: --eval, or --eval-fraction above 0",
+                self.eval_fraction,
+            ),
+            (
+                self.slice_column not in {self.text_column, self.text_pair_column} - {None},
+                "--slice-column must not be a column of texts",
+                self.slice_column,
+            ),
+            (self.show_rows >= 0, "--show-rows must be 0 or more", self.show_rows),
+            (
+                self.track is None or len(set(self.track)) == len(self.track) > 0,
+                "--track must be different names",
+                self.track,
             ),
             (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),
             (

@@ -13,10 +13,12 @@ from runtime.records import Record
 
 from .calibration import Calibration, Evidence, centre, gather, learn
 from .config import TrainConfig
+from .hardest import Answers
 from .losses import Floats, Target
 from .metrics import Metrics
 from .network import Network
 from .objectives import Objective
+from .slices import Slice, measure_slices
 
 Rows: TypeAlias = tuple[Sequence[Record], Encoded, list[Target]]
 
@@ -73,12 +75,16 @@ class Shipped(NamedTuple):
         tested: on the test rows, where there are any.
         calibration: what was learned on the evaluation rows; None where nothing was.
         evidence: what it was learned from.
+        answers: the evaluation rows beside what is answered to them, where there are any.
+        slices: what is reached on each group of them.
     """
 
     measured: Metrics | None
     tested: Metrics | None
     calibration: Calibration | None
     evidence: Evidence | None
+    answers: Answers | None = None
+    slices: Sequence[Slice] = ()
 
 
 def measure_shipped(
@@ -89,6 +95,7 @@ def measure_shipped(
     objective: Objective,
     labels: tuple[str, ...],
     accelerator: Accelerator,
+    groups: Sequence[str] = (),
 ) -> Shipped:
     """Calibrate a model on the evaluation rows, and measure it on these and on the test rows.
 
@@ -99,6 +106,7 @@ def measure_shipped(
         objective: the task.
         labels: the label of each logit.
         accelerator: that prepared it.
+        groups: of each evaluation row, the one it is measured with as well; empty for none.
     """
     logits = {
         split: compute_logits(wrapped, encoded, accelerator=accelerator) for split, (_, encoded, _) in rows.items()
@@ -114,4 +122,11 @@ def measure_shipped(
         split: objective.measure(centre(logits[split], calibration), records, encoded.tokens, labels)
         for split, (records, encoded, _) in rows.items()
     }
-    return Shipped(reached.get("eval"), reached.get("test"), calibration, evidence.get("eval"))
+    answers, slices = None, list[Slice]()
+    if "eval" in rows:
+        records, encoded, targets = rows["eval"]
+        answers = Answers(logits["eval"], records, encoded.tokens, targets, labels, calibration)
+        if groups:
+            centred = centre(logits["eval"], calibration)
+            slices = measure_slices(groups, centred, records, encoded.tokens, objective=objective, labels=labels)
+    return Shipped(reached.get("eval"), reached.get("test"), calibration, evidence.get("eval"), answers, slices)

@@ -28,6 +28,7 @@ from .device import Place, choose_place
 from .doctor.page import render_section
 from .errors import Interrupted, TrainingError
 from .evaluate import Shipped, evaluate, measure_shipped
+from .hardest_report import write_hardest
 from .history import METRICS, TIMING, History
 from .layers import reinitialise
 from .losses import LossOptions, Target
@@ -36,12 +37,16 @@ from .model import graph_inputs, load_pretrained, open_encoder, start_head_at
 from .network import answer_in_int8, choose_network
 from .objectives import OBJECTIVES
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
-from .pace import Pace
+from .pace import Pace, overall, share_of_peak
+from .peak import find_ceiling
 from .report import write_report
 from .run_folder import check_folder, check_space, make_folder
 from .signals import StopRequest
+from .slices import as_json
+from .slices_report import write_slices
 from .states import Progress, best_of, latest_state, restore_state, save_best, save_state
 from .step import Stepper
+from .trackers import Trackers
 from .used_rows import train_used_rows
 from .visit import Visits
 
@@ -80,6 +85,18 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; what was reached is saved.
     """
     config.validate()
+    with Trackers(config, say=say) as trackers:
+        return _fine_tune(config, trackers=trackers, say=say, watch=watch, sections=sections)
+
+
+def _fine_tune(
+    config: TrainConfig,
+    *,
+    trackers: Trackers,
+    say: Callable[[str], None],
+    watch: Callable[[], bool] | None,
+    sections: Sequence[str],
+) -> RunRecord:
     objective = OBJECTIVES[config.task]
     best_metric = config.best_metric or objective.best_metric
     if best_metric not in objective.metrics:
@@ -172,7 +189,9 @@ def train(
         num_parts=progress.num_parts,
         say=say,
     )
-    history = History(config.output, progress.step, main=main)
+    history = History(config.output, progress.step, main=main, tell=trackers.log)
+    if main:
+        trackers.start(progress.step)
 
     def record(complete: bool, shipped: Shipped | None = None) -> dict[str, Any]:
         return {
@@ -187,6 +206,7 @@ def train(
             "eval": shipped.measured.values if shipped and shipped.measured else None,
             "test": shipped.tested.values if shipped and shipped.tested else None,
             "calibration": shipped and shipped.calibration,
+            "slices": shipped and as_json(shipped.slices),
         }
 
     def keep_best(step: int) -> None:
@@ -220,7 +240,7 @@ def train(
             )
 
     # The loop
-    pace, pending = Pace(), list[torch.Tensor]()
+    pace, pending = Pace(find_ceiling(model, place)), list[torch.Tensor]()
     bar = tqdm(
         total=total_steps, initial=progress.step, unit="step", disable=None if main else True, dynamic_ncols=True
     )
@@ -277,6 +297,9 @@ def train(
     if watch is not None:
         return RunRecord(**record(complete=False), model_sha256="", made_by={})
 
+    if main and (share := share_of_peak(overall(history.lines()), precision=place.precision)):
+        say(f"training took {share}")
+
     # The best weights, measured once more as they are shipped
     if "eval" not in splits:
         keep_best(progress.step)
@@ -285,7 +308,13 @@ def train(
     _load_weights(model, best)
     held_out = {name: split for name, split in splits.items() if name != "train"}
     shipped = measure_shipped(
-        wrapped, held_out, config=config, objective=objective, labels=data.labels, accelerator=accelerator
+        wrapped,
+        held_out,
+        config=config,
+        objective=objective,
+        labels=data.labels,
+        accelerator=accelerator,
+        groups=data.slices,
     )
     for sentence in describe(shipped.calibration) if shipped.calibration else ():
         say(sentence)
@@ -304,7 +333,13 @@ def train(
             measured=shipped.measured,
             tested=shipped.tested,
             labels=data.labels,
-            sections=[render_section(data.findings), *write_sections(shipped, labels=data.labels), *sections],
+            sections=[
+                *write_slices(shipped.slices, config.slice_column),
+                *write_hardest(shipped.answers, config),
+                render_section(data.findings),
+                *write_sections(shipped, labels=data.labels),
+                *sections,
+            ],
         ),
     )
     shutil.rmtree(checkpoints)

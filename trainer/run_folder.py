@@ -45,7 +45,7 @@ def _check_resumed(config: TrainConfig, file: Path) -> None:
     changed = [
         f"--{name.replace('_', '-')} was {was[name]!r}, is {now[name]!r}"
         for name in now
-        if name not in ("output", "config", "keep_checkpoints") and was[name] != now[name]
+        if name not in ("output", "config", "keep_checkpoints", "track") and was[name] != now[name]
     ]
     if changed:
         raise RunError(f"--resume goes on with the flags of {run}; these differ:\n  " + "\n  ".join(changed))

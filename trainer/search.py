@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from runtime.bundle import write_synced
 from runtime.errors import InputError
 
-from .checkpoint import CONFIG, RECORD, RunRecord, read_config, read_record, write_config
+from .checkpoint import CONFIG, RECORD, TRIALS, RunRecord, read_config, read_record, write_config
 from .config import TUNED, TrainConfig
 from .errors import TrainingError
 from .history import History
@@ -32,7 +32,7 @@ from .search_space import Space, space_of
 from .siblings import begin, drop_weights, ship
 from .study import State, Study, Trial
 
-TRIALS, STUDY, FIGURES = "tune", "study.journal", "tune.json"
+STUDY, FIGURES = "study.journal", "tune.json"
 
 
 def search(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:

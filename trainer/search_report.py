@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from html import escape
 
 from .compare import align
-from .model_card import NAMES
 from .page import Picture, image, section, table
 from .plots import Dots, plot_trials
 from .search_space import Choice, Range, Space
 from .study import Trial
+from .wording import NAMES
 
 PLOT_INCHES = (8.1, 4.0)  # the column of the page, and a phone
 

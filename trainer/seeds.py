@@ -19,7 +19,7 @@ import numpy as np
 
 from runtime.bundle import write_synced
 
-from .checkpoint import CONFIG, RECORD, RunRecord, read_record
+from .checkpoint import CONFIG, RECORD, SEEDS, RunRecord, read_record
 from .config import TrainConfig
 from .history import METRICS
 from .loop import train
@@ -27,7 +27,7 @@ from .metrics import is_better
 from .objectives import OBJECTIVES
 from .siblings import begin, drop_weights, ship
 
-SEEDS, FIGURES = "seeds", "seeds.json"
+FIGURES = "seeds.json"
 NUM_TRIES = 3  # of a seed, before a run that learnt nothing is taken as it is
 NEXT_TRY = 1000  # added to a seed
 

@@ -353,7 +353,10 @@ def test_without_optuna_the_pip_command_is_told_before_anything_is_written(
         ({"tune": 5, "seeds": 2}, "--tune and --seeds exclude each other.* Got 2 instead"),
         ({"tune": 5, "patience": 2}, "--patience cannot be used with --tune.* Got 2 instead"),
         ({"tune": 5, "train": "a.csv", "eval_fraction": 0.0}, "--tune needs rows to choose by.* Got 5 instead"),
-        ({"tune": 5, "batch_tokens": 900}, "--batch-tokens with --tune needs a --tune-over without batch_size. Got 900"),
+        (
+            {"tune": 5, "batch_tokens": 900},
+            "--batch-tokens with --tune needs a --tune-over without batch_size. Got 900",
+        ),
         ({"tune": 5, "eval_steps": 10}, "--eval-steps with --tune needs a --tune-over without batch_size.* Got 10"),
         ({"tune": 5, "tune_over": ()}, r"--tune-over must be different names. Got \(\) instead"),
         ({"tune": 5, "tune_over": ("batch_size",) * 2}, "--tune-over must be different names. Got"),
