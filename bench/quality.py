@@ -1,6 +1,6 @@
 """What do fine-tuned models reach, and what is left of it in each variant? MiniLM on six public data sets.
 
-    python bench/quality.py --data DIR [--only sst2 trec] [--work runs/quality]
+    python -m bench.quality --data DIR [--only sst2 trec] [--work runs/quality]
 
 Reads the raw files of the data sets (bench/README.md lists the folders), trains with `python -m trainer`, exports with `python -m export`, and measures
 PyTorch and four variants on the test split, which nothing was chosen on. Resumable: a finished run is not done again.

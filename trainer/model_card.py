@@ -41,7 +41,7 @@ def write_card(
 
 A model{origin}. It reads {reads} of up to {record.max_length:,} tokens and gives {wording.answer}.
 {unfinished}
-{_figures(measured, tested)}{_labels(config, labels)}{_calibration(record)}## Use
+{_figures(config, measured, tested)}{_labels(config, labels)}{_calibration(record)}## Use
 
 With transformers, from this folder or its name on the Hub:
 
@@ -62,7 +62,7 @@ Made with portabert: {made_by}.
 """
 
 
-def _figures(measured: Metrics | None, tested: Metrics | None) -> str:
+def _figures(config: TrainConfig, measured: Metrics | None, tested: Metrics | None) -> str:
     columns = [(title, metrics.values) for title, metrics in (("Evaluation", measured), ("Test", tested)) if metrics]
     if not columns:
         return ""
@@ -72,7 +72,13 @@ def _figures(measured: Metrics | None, tested: Metrics | None) -> str:
         *([NAMES[name].title, *(f"{values[name]:.4f}" for _, values in columns)] for name in columns[0][1]),
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"## Figures\n\n{table}\n\nThe best weights were chosen on the evaluation rows; test rows were not used to choose anything.\n\n"
+    chosen = "The best weights were chosen on the evaluation rows; test rows were not used to choose anything."
+    in_int8 = (
+        " They are of the int8 that an export computes in, for which the model was trained."
+        if config.quant_aware
+        else ""
+    )
+    return f"## Figures\n\n{table}\n\n{chosen}{in_int8}\n\n"
 
 
 def _labels(config: TrainConfig, labels: Sequence[str]) -> str:

@@ -188,6 +188,10 @@ def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, A
     if record.evaluation:
         split = " held out of the training rows" if record.evaluation.split == "holdout" else ""
         facts["Evaluation rows"] = f"{record.evaluation.num_rows:,}{split}, from {record.evaluation.source}"
+    if config.quant_aware:
+        facts["Figures"] = (
+            f"of int8, as an export writes it; trained in it from epoch {config.epochs - config.quant_aware + 1} on"
+        )
     facts["Longest text"] = f"{record.max_length:,} tokens"
     if speed := overall(history):
         facts["Throughput"] = (

@@ -329,6 +329,17 @@ def test_what_could_not_be_learned_stands_first(tmp_path: Path) -> None:
     assert write_sections(Shipped(None, None, None, None), labels=LABELS) == []
 
 
+def test_page_and_card_say_that_figures_are_of_int8_where_training_was(tmp_path: Path) -> None:
+    said = {
+        "report.html": "of int8, as an export writes it; trained in it from epoch 9 on",
+        "README.md": "They are of the int8 that an export computes in",
+    }
+    for quant_aware in (2, 0):
+        write(tmp_path, config=TrainConfig(quant_aware=quant_aware), measured=single_label())
+        for file, sentence in said.items():
+            assert (sentence in (tmp_path / file).read_text()) == bool(quant_aware)
+
+
 def test_the_card_says_what_others_must_do_to_reach_its_figures(tmp_path: Path) -> None:
     learned = overconfident(precision=0.8).calibration
     write(tmp_path, record=replace(RECORD, calibration=learned))
