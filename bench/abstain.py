@@ -20,13 +20,13 @@ import tyro
 
 from bench.comparison import cell, finish
 from bench.datasets import write_rows
-from bench.intervals import wilson
 from bench.machine import describe_machine
 from bench.runs import train_once
 from export.reference import Reference
 from runtime.tasks import softmax
 from trainer.calibration import abstain_level, precision_by_coverage
 from trainer.checkpoint import Checkpoint, open_run
+from trainer.intervals import wilson
 
 NONE = "oos"  # CLINC150's name for what belongs to no intent
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)

@@ -16,8 +16,9 @@ import tyro
 
 from bench.comparison import PeersConfig, describe_run, finish, lineup, print_doubts, warn_of_load
 from bench.driver import Lineup, Worker, each_alone, spread
-from bench.intervals import mcnemar, wilson
+from bench.intervals import mcnemar
 from bench.peers import Peer
+from trainer.intervals import wilson
 
 TABLE = "bench.peers:ACCURACY"
 REFERENCE = "transformers fp32"

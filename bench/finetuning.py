@@ -1,9 +1,9 @@
 """How good is what a recipe makes? Seeds × public data sets, beside transformers' Trainer as its example scripts set it.
 
-    python -m bench.finetuning --data DIR [--only trec sst2] [--ways plain "example script"] [--seeds 5] [--work runs/finetuning] [--output FILE]
+    python -m bench.finetuning --data DIR [--only trec sst2] [--ways plain "example script"] [--seeds 5] [--int8] [--work runs/finetuning] [--output FILE]
 
 A way to train is a row of WAYS. Every run has the data set's epochs, and its weights are chosen on the evaluation split; test splits, which nothing is chosen on, are measured by one and the same code, on PyTorch's
-logits in fp32. Resumable: a run whose result is written is not done again, one that was interrupted goes on.
+logits in fp32; with --int8 runs are exported, and what onnxruntime and portabert-native reach in int8 is measured too. Resumable: a run whose result is written is not done again, one that was interrupted goes on.
 Prints a table, with each way's difference from the first and its 95 % interval over the seeds (Student's t, paired), then one JSON document as its last line.
 """
 
@@ -23,7 +23,9 @@ from bench.datasets import RECIPES, Recipe, write_splits
 from bench.intervals import student
 from bench.machine import describe_machine
 from bench.runs import run_module, train_once
+from export.gate import Rows
 from export.reference import Reference
+from runtime import load
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
 
@@ -44,6 +46,8 @@ class FinetuningConfig:
     """Ways to train, the first of them the one that others are compared with; none for all."""
     seeds: int | None = None
     """Runs of each, from seed 0 on. Not set: as many as the table SEEDS says."""
+    int8: bool = False
+    """Export the runs of ways of ours, and measure int8."""
     train: bool = True
     """Train what is missing; --no-train: show what is there."""
     output: Path | None = None
@@ -83,7 +87,11 @@ def _ours(settings: str, *flags: str) -> Way:
         sources = [f"--train={job.files['train']}", f"--eval={job.files['eval']}"]
         train_once(job.run, *sources, f"--seed={job.seed}", *job.recipe.flags, *flags)
 
-    return Way(settings, train, lambda job: open_run(job.run))
+    return Way(settings, train, _open_ours)
+
+
+def _open_ours(job: Job) -> Checkpoint:
+    return open_run(job.run)
 
 
 def _train_example(job: Job) -> None:
@@ -97,10 +105,12 @@ def _open_example(job: Job) -> Checkpoint:
     return open_foreign(job.run, config=layout)
 
 
+INT8 = {"int8": "ort-cpu", "native-int8": "native"}  # variant → engine
 PLAIN = ("--learning-rate=1e-4", "--warmup-fraction=0.1", "--layer-decay=1", "--reinit-layers=0", "--weight-decay=0.01")
 WAYS: dict[str, Way] = {
     "portabert": _ours("its defaults"),
     "plain": _ours("AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers", *PLAIN),
+    "quant-aware": _ours("the same, the last epoch in int8", *PLAIN, "--quant-aware=1"),
     "example script": Way(
         "transformers' Trainer at the settings of run_classification.py and run_ner.py", _train_example, _open_example
     ),
@@ -119,6 +129,8 @@ def main() -> None:
         if (result := _result(config, name, way, seed)) is not None
     ]
     _print_table(results, ways)
+    if config.int8:
+        _print_int8(results, ways)
     settings = {way: WAYS[way].settings for way in ways}
     finish(
         {"question": "finetuning", "machine": describe_machine(), "ways": settings, "results": results}, config.output
@@ -139,6 +151,31 @@ def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[st
         seconds = time.perf_counter() - start
         found = _measure(WAYS[way].open(job), job)
         file.write_text(json.dumps({"data": name, "way": way, "seed": seed, "seconds": seconds, **found}) + "\n")
+    result = dict(json.loads(file.read_text()))
+    if config.int8 and WAYS[way].open is _open_ours:
+        result["int8"] = _int8(folder, seed, config.work / name / "rows" / "test.jsonl")
+    return result
+
+
+def _int8(folder: Path, seed: int, test: Path) -> dict[str, Any]:
+    """Export a run, unless that was done before, and compare what int8 answers to the test rows with PyTorch's answers in fp32."""
+    file, run, bundle = folder / f"{seed}-int8.json", folder / str(seed), folder / f"{seed}-bundle"
+    if not file.is_file():
+        run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", "fp32", *INT8)
+        checkpoint = open_run(run)
+        records = checkpoint.evaluation_records(str(test)) or []
+        encoded = checkpoint.encoder().encode([record.model_input for record in records])
+        rows = Rows(checkpoint, records, encoded, Reference.load(checkpoint).logits(encoded))
+        answers = {
+            variant: load(bundle, variant=variant, engine=engine).logits(encoded) for variant, engine in INT8.items()
+        }
+        figures = {variant: rows.compare(logits)._asdict() for variant, logits in answers.items()}
+        restored = {
+            line["name"]: len(line["restored"]["trials"][-1]["exact"])
+            for line in json.loads((bundle / "report.json").read_text())["lines"]
+            if line["restored"]
+        }
+        file.write_text(json.dumps({"figures": figures, "in_fp32": restored}) + "\n")
     return dict(json.loads(file.read_text()))
 
 
@@ -174,13 +211,35 @@ def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
             )
 
 
+def _print_int8(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
+    """Print what int8 reaches on the test rows, and how far it is from the same run in fp32 and from the first way in fp32."""
+    print(f"\n{'data':12}{'way':24}{'variant':14}{'fp32':>18}{'int8':>18}{'less fp32':>26}{'changed':>9}{'in fp32':>9}")
+    for name in dict.fromkeys(result["data"] for result in results):
+        for way in ways:
+            runs = [run for run in results if run["data"] == name and run["way"] == way and "int8" in run]
+            for variant in INT8 if runs else ():
+                figures = [run["int8"]["figures"][variant] for run in runs]
+                fp32 = [run["test"]["shipped"][run["metric"]] for run in runs]
+                int8 = [found["metrics"][run["metric"]] for run, found in zip(runs, figures, strict=True)]
+                changes = [after - before for after, before in zip(int8, fp32, strict=True)]
+                changed = mean(1 - found["agreement"] for found in figures)
+                exact = mean(run["int8"]["in_fp32"].get(variant, 0) for run in runs)
+                print(
+                    f"{name:12}{way:24}{variant:14}{_spread(fp32):>18}{_spread(int8):>18}{_mean_interval(changes):>26}{changed:>9.2%}{exact:>9.1f}"
+                )
+
+
 def _difference(reference: dict[int, dict[str, Any]], runs: dict[int, dict[str, Any]], metric: str) -> str:
     """Compare two ways on the test rows, seed by seed."""
     shared = sorted(reference.keys() & runs.keys())
     if runs is reference or not shared:
         return "–"
     differences = [runs[s]["test"]["shipped"][metric] - reference[s]["test"]["shipped"][metric] for s in shared]
-    if len(shared) == 1:
+    return _mean_interval(differences)
+
+
+def _mean_interval(differences: list[float]) -> str:
+    if len(differences) == 1:
         return f"{differences[0]:+.4f}"
     interval = student(differences)
     return f"{mean(differences):+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"

@@ -19,13 +19,14 @@ import numpy.typing as npt
 import tyro
 
 from bench.comparison import check_repeats, finish, open_bundle, read_texts
-from bench.flops import flops_of_texts, read_model
+from bench.flops import read_model
 from bench.machine import describe_machine
 from runtime.batching import pad, plan
 from runtime.bundle import Manifest
 from runtime.encode import Batch, Encoder
 from runtime.engines import Settings, open_engine
 from runtime.threads import usable_threads
+from trainer.flops import flops_of_texts
 
 Compute = Callable[[Sequence[Batch]], Sequence[npt.NDArray[np.floating]]]
 FIXED_LENGTH = 128

@@ -29,13 +29,14 @@ from bench.comparison import (
     warn_of_load,
 )
 from bench.driver import Measured, Results, measure, spread
-from bench.flops import flops_of_texts, read_model
+from bench.flops import read_model
 from bench.latency import TABLE as ALONE
 from bench.latency import texts_of_length
 from bench.roofline import Peak, best_peaks, measure_peaks
 from bench.throughput import TABLE as TOGETHER
 from bench.throughput import ThroughputConfig
 from runtime.encode import Encoder
+from trainer.flops import flops_of_texts
 
 REFERENCE = "portabert native int8"
 LONE = {"1×16": 16, "1×128": 128}  # tokens

@@ -1,31 +1,10 @@
-"""How far chance alone moves a share of right answers, and a difference between two ways to answer the same rows."""
+"""Is the difference between two ways to answer the same rows more than chance? (How far it moves a share: trainer/intervals.py.)"""
 
 from collections.abc import Sequence
 from math import comb, sqrt
 from statistics import mean, stdev
-from typing import NamedTuple
 
-Z = 1.959964  # two-sided 95 % of the normal distribution
-
-
-class Interval(NamedTuple):
-    """Both ends of a 95 % confidence interval."""
-
-    low: float
-    high: float
-
-
-def wilson(right: int, number: int) -> Interval:
-    """Give Wilson's score interval for a share (Wilson 1927); unlike ± 1.96 standard errors it holds near 0 and 1.
-
-    Args:
-        right: how many rows were right.
-        number: of how many, at least 1.
-    """
-    share, z2 = right / number, Z * Z
-    middle = (share + z2 / (2 * number)) / (1 + z2 / number)
-    half = Z / (1 + z2 / number) * sqrt(share * (1 - share) / number + z2 / (4 * number * number))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+from trainer.intervals import Interval
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -3,7 +3,7 @@
     python -m bench.roofline --run RUN --bundle BUNDLE --texts FILE [--threads 2]
 
 The peak of a precision is the highest rate seen over every way in WAYS and every size in SIZES, all threads sharing one product or each at one of its own
-(ARRANGEMENTS); bench/flops.py counts a text's. Prints tables, then one JSON document as its last line.
+(ARRANGEMENTS); trainer/flops.py counts a text's. Prints tables, then one JSON document as its last line.
 """
 
 import time
@@ -19,10 +19,11 @@ import numpy as np
 import tyro
 
 from bench.comparison import finish, read_texts, warn_of_load
-from bench.flops import flops_of_texts, read_model, token_lengths
+from bench.flops import read_model, token_lengths
 from bench.machine import describe_machine
 from runtime.errors import InputError
 from runtime.threads import usable_threads
+from trainer.flops import flops_of_texts
 
 # (rows, inner, columns): the products of MiniLM and BERT-base at 512 tokens, and two square ones.
 SIZES = ((512, 384, 1536), (512, 1536, 384), (512, 768, 3072), (512, 3072, 768), (1024, 1024, 1024), (2048, 2048, 2048))

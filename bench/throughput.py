@@ -30,9 +30,10 @@ from bench.comparison import (
     warn_of_load,
 )
 from bench.driver import Measured, Results, measure
-from bench.flops import flops_of_texts, read_model, token_lengths
+from bench.flops import read_model, token_lengths
 from bench.roofline import Peak, best_peaks, measure_peaks
 from runtime.errors import InputError
+from trainer.flops import flops_of_texts
 
 TABLE = "bench.peers:THROUGHPUT"
 REFERENCE = "optimum int8 batch 32"

@@ -19,13 +19,14 @@ import numpy as np
 import tyro
 
 from bench.comparison import cell, finish, warn_of_load
-from bench.flops import flops_of_texts, read_model
+from bench.flops import read_model
 from bench.machine import describe_machine
 from bench.roofline import best_peaks, measure_peaks
 from bench.trainers import BATCH_SIZE, LOG_STEPS, MAX_LENGTH, TRAINERS
 from runtime.encode import Encoder
 from runtime.errors import InputError
 from runtime.threads import usable_threads
+from trainer.flops import flops_of_texts
 from trainer.model import find_model
 
 REFERENCE = "portabert"

@@ -71,7 +71,7 @@ class EncoderWeights:
         relative_bias: (heads, 2 L − 1), added to the scores of a query at i and a key at j: column j − i + L − 1; None for most families.
         layers: in order.
         num_heads: of each layer.
-        activation: of the feed-forward part; one of families.FUNCTIONS.
+        activation: of the feed-forward part; one of families.BOUNDED.
         head: products in order.
         per_token: whether the head reads every token, or the first one of each text.
     """

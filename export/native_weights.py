@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.engines import native_file
+from trainer.families import BOUNDED
 
 from .encoder_products import encoder_products
 from .encoder_weights import EncoderWeights, Norm
 from .graph import Floats
-from .row_wise import BOUNDED, INT8, SYMMETRIC, TINY, Scheme, round_to_nearest
+from .row_wise import INT8, SYMMETRIC, TINY, Scheme, round_to_nearest
 
 BF16 = "_bf16"  # ends the names of weights in bf16
 LANES, DEPTH = 16, 64  # columns and bytes that widths and depths are padded to

@@ -88,7 +88,7 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             contract=drawn["contract"],
             num_rows=len(records or []),
         )
-        rows, rows_digest = None, ""
+        rows, int8_rows, rows_digest = None, None, ""
         if records:
             encoded = _encode(records, encoder, checkpoint.max_length, say)
             rows_digest = hashlib.sha256(repr(records).encode() + encoded.batch.input_ids.tobytes()).hexdigest()
@@ -102,7 +102,12 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
                     say(line)
             rows = Rows(checkpoint, records, encoded, expected)
             speed = measure_torch(reference, encoded)
-            report.add(Line("pytorch", rows.compare(rows.expected), speed, _size_of(checkpoint.folder), {}))
+            size = _size_of(checkpoint.folder)
+            report.add(Line("pytorch", rows.compare(rows.expected), speed, size, {}))
+            if (answers := checkpoint.int8_logits(encoded)) is not None:
+                report.add(Line("pytorch int8", rows.compare(answers), None, size, {}))
+                int8_rows = rows._replace(expected=answers)
+                say("int8 is held to PyTorch's answers in int8, in which the model was trained")
         draft = _draft(checkpoint, reference, names, golden, made_by=versions(drawn["exporter"]))
         del reference  # a large model's weights are gigabytes, and int8 needs room for what it observes of them
         workshop = Workshop(
@@ -112,6 +117,8 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             golden_logits=golden_logits,
             weights=partial(_weights, checkpoint, drawn["exporter"]),
             rows=rows,
+            quant_aware=checkpoint.config.quant_aware > 0,
+            int8_rows=int8_rows,
             rows_digest=rows_digest,
             stages=stages,
             say=say,
@@ -161,7 +168,13 @@ def _stages(
 ) -> Stages:
     weights = {file.name: sha256(file) for file in _weight_files(checkpoint.folder)}
     settings = (checkpoint.folder / "config.json").read_text(encoding="utf-8")
-    task = (checkpoint.config.task, checkpoint.max_length, checkpoint.pair, checkpoint.labels)
+    task = (
+        checkpoint.config.task,
+        checkpoint.max_length,
+        checkpoint.pair,
+        checkpoint.labels,
+        checkpoint.config.quant_aware,
+    )
     tools = (versions(config.exporter), processor(), program_digest())
     base = (weights, settings, task, inputs, config.exporter, config.max_fp32_difference, tools)
     return Stages(checkpoint.folder / KEPT if config.reuse else None, base, say)

@@ -18,34 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
+from trainer.families import BOUNDED
+
 from .graph import Floats, Graph
 
 TINY = np.float32(1e-20)  # keeps the scale of weights that are all 0 from dividing by zero
 INT8 = "_int8"  # ends the names of weights in int8
 SYMMETRIC = 128  # the zero point of activations that may be as far below 0 as above
-
-
-class Bounded(NamedTuple):
-    """An activation function that is bounded below, so that most of the 256 steps can lie above 0.
-
-    Attributes:
-        lowest: the least value it gives, as a magnitude.
-        zero_point: steps that are kept for what is below 0.
-    """
-
-    lowest: float
-    zero_point: int
-
-
-# The least value of x·Φ(x) is −0.16997 at −0.7518, of its form by tanh −0.17005. With 24 steps below 0, 231 lie above, where symmetric rows have 127. Rows whose largest value is
-# below 1.64 get steps of 0.17 / 24, which symmetric rows would have from 0.90 down.
-_BY_TANH = Bounded(0.1701, 24)
-BOUNDED = {
-    "gelu": Bounded(0.17, 24),
-    "gelu_new": _BY_TANH,
-    "gelu_pytorch_tanh": _BY_TANH,
-    "relu": Bounded(0.0, 0),
-}
 
 
 class Stored(NamedTuple):

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainer.families import BOUNDED
+
 from .graph import Floats
-from .row_wise import BOUNDED, SYMMETRIC, Stored
+from .row_wise import SYMMETRIC, Stored
 
 LIMIT = 32_767
 

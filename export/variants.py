@@ -58,6 +58,7 @@ QUANTIZERS: dict[str, Callable[[Path, Path, Scheme], None]] = {
 WRITERS = {"int8": row_wise, "int8-weights": stored_int8}  # of encoders whose weights are known by their roles
 NATIVE = {"native-int8": "int8", "native-bf16": "bf16"}  # of them alone, too: the form of their weights
 INT8_VARIANTS = (*QUANTIZERS, "native-int8")
+IN_INT8 = ("int8", "native-int8")  # the row-wise arithmetic of them all, which --quant-aware trains in
 USUAL, USUAL_NATIVE = ("fp32", "int8"), ("native-int8",)  # the latter where it can be verified
 
 
@@ -164,7 +165,7 @@ def prepare_int8(
     pad_token_id: int,
     max_length: int,
 ) -> Quantizer:
-    """Observe the model on texts, smooth its activations and round its weights by them; without texts weights are rounded to nearest.
+    """Observe the model on texts, smooth its activations and round its weights by them; without texts weights are rounded to nearest, as --quant-aware does.
 
     Args:
         fp32: its exact graph.

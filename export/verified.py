@@ -30,7 +30,7 @@ from .saturation import Saturation
 from .sizes import size_by_layer
 from .speed import measure_classifier
 from .stages import Stages
-from .variants import ENGINES, FILES, INT8_VARIANTS, NATIVE, Quantizer, prepare_int8
+from .variants import ENGINES, FILES, IN_INT8, INT8_VARIANTS, NATIVE, Quantizer, prepare_int8
 
 INVARIANCE_ROWS = 64  # answered alone and together
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
@@ -63,6 +63,8 @@ class Workshop:
         golden_logits: PyTorch's, of the golden texts.
         weights: reads those of an encoder that is written, once int8 is to be made anew; None of one that was traced.
         rows: the evaluation rows; None where there are none.
+        quant_aware: whether the model was trained in int8: then weights are rounded as in training, and none is restored to fp32.
+        int8_rows: the evaluation rows with PyTorch's answers in int8, to which the variants IN_INT8 of such a model are held; None for others.
         rows_digest: of them.
         stages: what earlier exports made.
         say: where lines for people go.
@@ -74,6 +76,8 @@ class Workshop:
     golden_logits: Sequence[Floats]
     weights: Callable[[], EncoderWeights | None]
     rows: Rows | None
+    quant_aware: bool
+    int8_rows: Rows | None
     rows_digest: str
     stages: Stages
     say: Callable[[str], None]
@@ -109,14 +113,15 @@ class Workshop:
             for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
                 shutil.copy(self.folder / stored, folder)
         write, open_it = partial(self._quantizer.write, name, file), partial(self._open, name, folder)
-        restored = None
-        if self.rows is None:
+        restored, rows = None, self._rows_for(name)
+        if rows is None:
             write(frozenset())
         else:
+            config = replace(self.config, restore=False) if rows is self.int8_rows else self.config
             with suppress(
                 EngineUnavailable
             ):  # said where the variant is verified; all in int8 was written before it was opened
-                restored = fit_int8(name, write, open_it, self.rows, self.config, say=self.say)
+                restored = fit_int8(name, write, open_it, rows, config, say=self.say)
         if folder != self.folder:
             for stored in REQUIRED_FILES:
                 (folder / stored).unlink()
@@ -125,6 +130,10 @@ class Workshop:
             "restored": restored.as_json() if restored else None,
             "saturation": {key: found._asdict() for key, found in saturations.items()},
         }
+
+    def _rows_for(self, name: str) -> Rows | None:
+        """Give the evaluation rows with the answers that a variant is held to."""
+        return self.int8_rows if self.int8_rows is not None and name in IN_INT8 else self.rows
 
     def _write_bf16(self, file: Path) -> None:
         weights = self.weights()
@@ -175,7 +184,7 @@ class Workshop:
         return prepare_int8(
             self.folder / FILES["fp32"],
             self.weights,
-            texts=self.rows.encoded if self.rows else None,
+            texts=self.rows.encoded if self.rows and not self.quant_aware else None,
             inputs=self._inputs,
             pad_token_id=draft.pad_token_id,
             max_length=draft.max_length,

@@ -24,7 +24,9 @@ from runtime.info import GOALS as TOLD_GOALS
 from runtime.knobs import KNOBS, KNOBS_OF
 from runtime.profile import GAINS, Choice, Conditions, Host, Measurement, Profile
 from runtime.testing import LABELS, tiny_bundle
+from trainer.hardest import HARDEST
 from trainer.objectives import OBJECTIVES
+from trainer.wording import WORDING
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("runtime", "trainer", "export")
@@ -166,6 +168,8 @@ def test_every_table_of_tasks_has_the_same_tasks() -> None:
         "JUDGES": JUDGES,
         "manifest_fields.TASK_NAMES": manifest_fields.TASK_NAMES,
         "testing.LABELS": LABELS,
+        "HARDEST": HARDEST,
+        "WORDING": WORDING,
     }
     assert {name: sorted(table) for name, table in tables.items()} == {name: sorted(runtime.TASKS) for name in tables}
 
@@ -188,6 +192,15 @@ def test_the_tables_of_a_profiles_fields_are_its_classes_fields() -> None:
     }
     for kind, table in tables.items():
         assert [field.name for field in fields(kind)] == list(table), kind
+
+
+def test_the_flag_track_has_every_tracker() -> None:
+    from typing import get_args
+
+    from trainer.config import TrackerName
+    from trainer.trackers import KINDS
+
+    assert set(get_args(TrackerName)) == set(KINDS)
 
 
 def test_the_flag_task_has_every_task() -> None:

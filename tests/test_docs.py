@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 
 from runtime import profile_fields
 from runtime.manifest_fields import FIELDS, LATER_FIELDS, VARIANT
 from trainer import demo
+from trainer.config import TUNED, Tunable
 from trainer.doctor.rules import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +110,13 @@ def test_the_document_of_the_data_doctor_has_every_rule_as_its_table_does() -> N
     for name, rule in RULES.items():
         when = "with --label-errors" if rule.asked else "yes" if rule.quick else "no"
         assert f"| `{name}` | {rule.severity} | {when} | {rule.says} |" in document, name
+
+
+def test_the_document_of_searching_names_everything_that_may_be_varied_and_what_is_varied_by_default() -> None:
+    document = (ROOT / "docs" / "tuning-training.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `(\w+)` \|", document.partition("## What is varied")[2].partition("##")[0], re.MULTILINE)
+    assert sorted(names) == sorted(get_args(Tunable))
+    assert tuple(names[: len(TUNED)]) == TUNED
 
 
 @pytest.mark.parametrize(

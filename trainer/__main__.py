@@ -50,12 +50,12 @@ def _compare(arguments: list[str]) -> int:
 def _train(config: TrainConfig) -> int:
     from .errors import Interrupted  # torch takes seconds to import; --help should not
     from .loop import train
+    from .search import search
     from .seeds import train_seeds
 
+    program = search if config.tune is not None else train_seeds if config.seeds > 1 else train
     try:
-        record = (train_seeds if config.seeds > 1 else train)(
-            config, say=lambda line: print(line, file=sys.stderr, flush=True)
-        )
+        record = program(config, say=lambda line: print(line, file=sys.stderr, flush=True))
     except Interrupted as exc:
         print(exc, file=sys.stderr)
         return 130  # as shells report Ctrl-C

@@ -5,6 +5,7 @@ RUN/run.json             what was trained on what, and how far; written last: wi
 RUN/train_config.json    every flag
 RUN/metrics.jsonl report.html *.png
 RUN/checkpoints/         states to resume from, and the best weights while training goes on
+RUN/tracking/            what --track leaves on this machine (trackers.py)
 """
 
 import json
@@ -30,10 +31,13 @@ from .calibration import Answered, Calibration, Evidence, Floats, centre, descri
 from .config import TrainConfig
 from .data import Evaluation, read_evaluation, read_labelled
 from .errors import ModelError, RunError
+from .evaluate import answer
 from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
+from .packed import Packed
 
 RECORD, CONFIG, CHECKPOINTS = "run.json", "train_config.json", "checkpoints"
+SEEDS, TRIALS = "seeds", "tune"  # where the runs lie that a run was chosen from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ class RunRecord:
         num_trained: those that were trained: with adapters theirs and the head's, else all but the vectors of words that no text uses.
         calibration: what was learned of the kept weights' probabilities; None where nothing was.
         averaged: the steps of whose weights the mean was kept; None where it was not.
+        slices: rows and metrics by the values of --slice-column; None where it is not set.
     """
 
     complete: bool
@@ -74,6 +79,7 @@ class RunRecord:
     num_trained: int
     calibration: Calibration | None = None
     averaged: tuple[int, ...] | None = None
+    slices: dict[str, dict[str, float]] | None = None
 
     @property
     def weights_of(self) -> str:
@@ -183,6 +189,16 @@ class Checkpoint:
         assert self.objective.likelihood is not None
         return gather(logits, self.objective.targets(records, encoded, self.labels), self.objective.likelihood)
 
+    def int8_logits(self, encoded: Encoded) -> list[Floats] | None:
+        """Compute logits in int8, as the last epochs of training did (`--quant-aware`): per text (C,), or (t, C); None where they did not."""
+        if not self.config.quant_aware:
+            return None
+        model = self.load_model()
+        network = Packed(model, per_token=TASKS[self.config.task].per_token, inputs=self.graph_inputs(model))
+        network.answers_in_int8 = True
+        found = answer(network, encoded)
+        return [found[index] for index in range(len(found))]
+
     @property
     def calibration_lines(self) -> list[str]:
         """What was learned of its probabilities, for people."""
@@ -281,7 +297,7 @@ def read_config(file: Path) -> TrainConfig:
         RunError: it is missing or damaged.
     """
     values = _read_json(file, TrainConfig)
-    for name in ("labels", "columns"):
+    for name in ("labels", "columns", "tune_over", "track"):
         values[name] = None if values[name] is None else tuple(values[name])
     return TrainConfig(**{**values, "output": Path(values["output"]), "config": None})
 

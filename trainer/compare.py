@@ -19,7 +19,7 @@ from .history import History
 from .objectives import OBJECTIVES
 from .pace import overall
 
-NOT_SETTINGS = ("output", "config", "overwrite", "resume", "keep_checkpoints")
+NOT_SETTINGS = ("output", "config", "overwrite", "resume", "keep_checkpoints", "show_rows", "track")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def compare(config: CompareConfig, *, say: Callable[[str], None]) -> None:
     tasks = {run.config.task for run in runs}
     if len(tasks) > 1:
         raise InputError(f"runs of one task can be compared. Got {', '.join(sorted(tasks))} instead.")
-    for line in [*_align(_figures(runs)), "", *_align(_settings(runs))]:
+    for line in [*align(_figures(runs)), "", *align(_settings(runs))]:
         say(line)
     if config.plot is not None:
         _draw(runs, config.plot)
@@ -102,7 +102,8 @@ def _settings(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     ]
 
 
-def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lay out rows of cells as lines of a table."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -13,6 +13,14 @@ Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Weighting = Literal["inverse", "effective"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Tunable = Literal["learning_rate", "batch_size", "layer_decay", "warmup_fraction", "weight_decay", "label_smoothing"]
+
+TUNED: tuple[Tunable, ...] = (
+    "learning_rate",
+    "batch_size",
+    "layer_decay",
+)  # twenty trials tell no more than three apart
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +124,8 @@ class TrainConfig(RowFlags):
     """Passes over the rows."""
     batch_size: int = 32
     """Rows in one optimizer step, over all processes and accumulated parts."""
+    batch_tokens: int | None = None
+    """About so many tokens in one optimizer step instead of --batch-size rows: short texts make batches of many rows, and memory is bounded."""
     gradient_accumulation: int = 1
     """Parts a batch is computed in, to save memory; the step stays the same. Doubled where memory runs out."""
     learning_rate: float = 1e-4
@@ -148,12 +158,19 @@ class TrainConfig(RowFlags):
     """Seed of the order of rows, the new head and dropout."""
     seeds: int = 1
     """Train so often, from --seed on, keep the run that is best on the evaluation rows, and tell mean and deviation; a run whose loss shows that it learnt nothing is begun again."""
+    tune: int | None = None
+    """Search for settings: train so many trials, the first with the flags as they are, stop those that fall behind, and keep the run that is best on the evaluation rows."""
+    tune_over: tuple[Tunable, ...] = TUNED
+    """What --tune varies, around the value that is given; all else stays as it is."""
     split_seed: int = 0
     """Seed of which rows are held out of --train."""
     precision: Precision = "auto"
     """Arithmetic of the matrix products. auto: bf16 where the hardware has it, else fp32."""
     device: Device = "auto"
     """auto: a CUDA GPU, else Apple's, else the CPU."""
+
+    quant_aware: int = 0
+    """Last epochs in which the forward pass computes in the int8 that an export writes; the best weights are chosen by their answers in int8. 0: none."""
 
     eval_steps: int | None = None
     """Evaluate every so many steps. Not set: after every epoch."""
@@ -171,6 +188,12 @@ class TrainConfig(RowFlags):
     """Learn on the evaluation rows, at the end, how sure the model may be, and for several labels from which probability each counts. --no-calibrate: leave both as they are."""
     abstain_precision: float | None = None
     """The share of answers that shall be right (single-label): the least sure ones, without which it is reached, are marked as abstained. Not set: none are."""
+    slice_column: str | None = None
+    """A column of the evaluation rows, such as their language: the report and run.json give the figures by its values. Not set: only as a whole."""
+    show_rows: int = 10
+    """How many of the hardest evaluation rows each table of report.html shows, with their texts; 0: it holds none. Nothing else of a run ever does."""
+    track: tuple[TrackerName, ...] | None = None
+    """Where the figures of each step go as well: tensorboard, wandb, mlflow, one or more; their files lie in the run's folder. Not set: nowhere."""
 
     @property
     def alpha(self) -> int:
@@ -188,6 +211,16 @@ class TrainConfig(RowFlags):
             (0 <= self.eval_fraction < 1, "--eval-fraction must be at least 0 and below 1", self.eval_fraction),
             (self.epochs > 0, "--epochs must be a positive integer", self.epochs),
             (self.batch_size > 0, "--batch-size must be a positive integer", self.batch_size),
+            (
+                self.batch_tokens is None or self.batch_tokens > 0,
+                "--batch-tokens must be a positive integer",
+                self.batch_tokens,
+            ),
+            (
+                self.batch_tokens is None or self.batch_size == TrainConfig.batch_size,
+                "--batch-tokens and --batch-size exclude each other",
+                self.batch_size,
+            ),
             (
                 0 < self.gradient_accumulation <= self.batch_size,
                 "--gradient-accumulation must be from 1 to --batch-size",
@@ -224,12 +257,28 @@ class TrainConfig(RowFlags):
                 "--save-steps must be a positive integer",
                 self.save_steps,
             ),
+            (
+                0 <= self.quant_aware <= self.epochs,
+                f"--quant-aware must be from 0 to --epochs ({self.epochs})",
+                self.quant_aware,
+            ),
+            (
+                self.quant_aware == 0 or self.patience is None,
+                "--quant-aware and --patience exclude each other: the run could end before its last epochs",
+                self.patience,
+            ),
+            (
+                self.quant_aware == 0 or self.lora_rank == 0,
+                "--quant-aware and --lora-rank exclude each other: int8 rounds the weights themselves, and adapters stand beside them",
+                self.lora_rank,
+            ),
             (self.seeds > 0, "--seeds must be a positive integer", self.seeds),
             (
                 self.seeds == 1 or evaluates,
                 "--seeds needs rows to choose by: --eval, or --eval-fraction above 0",
                 self.seeds,
             ),
+            *self._tune_rules(evaluates),
             (self.keep_checkpoints > 0, "--keep-checkpoints must be a positive integer", self.keep_checkpoints),
             (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),
             (
@@ -263,6 +312,22 @@ class TrainConfig(RowFlags):
                 "--abstain-precision needs rows to learn from: --eval, or --eval-fraction above 0",
                 self.eval_fraction,
             ),
+            (
+                evaluates or self.slice_column is None,
+                "--slice-column needs rows to evaluate on: --eval, or --eval-fraction above 0",
+                self.eval_fraction,
+            ),
+            (
+                self.slice_column not in {self.text_column, self.text_pair_column} - {None},
+                "--slice-column must not be a column of texts",
+                self.slice_column,
+            ),
+            (self.show_rows >= 0, "--show-rows must be 0 or more", self.show_rows),
+            (
+                self.track is None or len(set(self.track)) == len(self.track) > 0,
+                "--track must be different names",
+                self.track,
+            ),
             (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),
             (
                 self.label_smoothing == 0 or self.task in ("single-label", "token"),
@@ -277,3 +342,41 @@ class TrainConfig(RowFlags):
             *self.row_rules,
         ]
         require(rules)
+
+    def _tune_rules(self, evaluates: bool) -> list[tuple[bool, str, Any]]:
+        if self.tune is None:
+            return [(self.tune_over == TUNED, "--tune-over needs --tune, the number of trials", self.tune_over)]
+        return [
+            (self.tune > 0, "--tune must be a positive integer", self.tune),
+            (
+                len(set(self.tune_over)) == len(self.tune_over) > 0,
+                "--tune-over must be different names",
+                self.tune_over,
+            ),
+            (evaluates, "--tune needs rows to choose by: --eval, or --eval-fraction above 0", self.tune),
+            (
+                self.seeds == 1,
+                "--tune and --seeds exclude each other: search first, then train what was found with --seeds",
+                self.seeds,
+            ),
+            (
+                self.patience is None,
+                "--patience cannot be used with --tune, which stops trials by comparing them",
+                self.patience,
+            ),
+            (
+                self.eval_steps is None or "batch_size" not in self.tune_over,
+                "--eval-steps with --tune needs a --tune-over without batch_size: trials are compared evaluation by evaluation",
+                self.eval_steps,
+            ),
+            (
+                self.batch_tokens is None or "batch_size" not in self.tune_over,
+                "--batch-tokens with --tune needs a --tune-over without batch_size",
+                self.batch_tokens,
+            ),
+            (
+                "label_smoothing" not in self.tune_over or self.task in ("single-label", "token"),
+                "--tune-over label_smoothing is for --task single-label and token",
+                self.task,
+            ),
+        ]

@@ -1,7 +1,7 @@
 """The rows of a run, read and checked as a whole before any model is loaded."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from runtime.errors import InputError
 from runtime.problems import DataError, Problem
 from runtime.records import Record
+from runtime.tables import Row
 from runtime.tasks import TASKS
 
 from .config import TrainConfig
@@ -16,6 +17,7 @@ from .doctor.finding import Finding
 from .doctor.rules import Examination, examine
 from .doctor.splits import Dataset, Split
 from .objectives import OBJECTIVES
+from .slices import note_column, slices_of
 from .sources import Rows, is_demo, read_source, split_sources
 
 
@@ -47,6 +49,7 @@ class Data(NamedTuple):
         digests: SHA-256 of each source, by flag.
         notes: lines for people.
         findings: what the doctor's quick rules found.
+        slices: of each evaluation row, what --slice-column says; empty where it is not set.
     """
 
     train: list[Record]
@@ -57,6 +60,7 @@ class Data(NamedTuple):
     digests: dict[str, str]
     notes: list[str]
     findings: list[Finding]
+    slices: list[str]
 
 
 def load_data(config: TrainConfig) -> Data:
@@ -66,10 +70,12 @@ def load_data(config: TrainConfig) -> Data:
         DataError: every problem of every file.
         InputError: a source that cannot be had, rows that do not fit the task, or with --strict what rows are warned of.
     """
-    rows, problems = {}, list[Problem]()
-    for split, source in split_sources(config.train, config.eval, config.test).items():
+    rows, problems, noted = {}, list[Problem](), dict[int, str]()
+    sources = split_sources(config.train, config.eval, config.test)
+    for split, source in sources.items():
+        evaluates = split == ("eval" if "eval" in sources else "train")
         try:
-            rows[split] = _read(config, source, split)
+            rows[split] = _read(config, source, split, noted=noted if evaluates else None)
         except DataError as exc:
             problems += exc.problems
     if problems:
@@ -105,7 +111,8 @@ def load_data(config: TrainConfig) -> Data:
     records = {"train": train, "eval": held_out, "test": test}
     examination = _examine(config, records)
     notes = [*_notes(config, records), *_warnings(examination, strict=config.strict)]
-    return Data(train, held_out, test, labels, evaluation, digests, notes, examination.findings)
+    slices = slices_of(held_out, noted, config.slice_column) if config.slice_column else []
+    return Data(train, held_out, test, labels, evaluation, digests, notes, examination.findings, slices)
 
 
 def read_evaluation(config: TrainConfig, evaluation: Evaluation) -> list[Record]:
@@ -158,9 +165,18 @@ def hold_out(records: list[Record], *, fraction: float, seed: int) -> tuple[list
     return [r for r in records if r.text not in chosen], [r for r in records if r.text in chosen]
 
 
-def _read(config: TrainConfig, source: str, split: str) -> Rows:
+def _read(config: TrainConfig, source: str, split: str, *, noted: dict[int, str] | None = None) -> Rows:
+    """Read a source; `noted` gets what --slice-column says, by line."""
+    through: Callable[[Iterator[Row]], Iterator[Row]] = iter
+    if config.slice_column is not None and noted is not None:
+        through = note_column(config.slice_column, noted, source=source)
     return read_source(
-        source, split=split, target=TASKS[config.task].target, columns=config.row_columns, layout=config.layout
+        source,
+        split=split,
+        target=TASKS[config.task].target,
+        columns=config.row_columns,
+        layout=config.layout,
+        through=through,
     )
 
 

@@ -13,10 +13,12 @@ from runtime.records import Record
 
 from .calibration import Calibration, Evidence, centre, gather, learn
 from .config import TrainConfig
+from .hardest import Answers
 from .losses import Floats, Target
 from .metrics import Metrics
 from .network import Network
 from .objectives import Objective
+from .slices import Slice, measure_slices
 
 Rows: TypeAlias = tuple[Sequence[Record], Encoded, list[Target]]
 
@@ -33,19 +35,22 @@ def compute_logits(wrapped: Any, encoded: Encoded, *, accelerator: Accelerator) 
     """
     # Unwrapped: processes differ in batches, and DDP would wait for its twin's.
     network: Network = accelerator.unwrap_model(wrapped)
+    found = answer(network, encoded, part=accelerator.process_index, num_parts=accelerator.num_processes)
+    if accelerator.num_processes > 1:
+        found = dict(gather_object(list(found.items())))
+    return [found[index] for index in range(len(encoded.batch.lengths))]
+
+
+def answer(network: Network, encoded: Encoded, *, part: int = 0, num_parts: int = 1) -> dict[int, Floats]:
+    """Compute the logits of the rows of every `num_parts`-th batch, from number `part` on, by their index: (C,), or (t, C) for a tagger."""
     network.eval()
-    lengths = encoded.batch.lengths
-    batches = plan(lengths, max_batch_tokens=MAX_BATCH_TOKENS)
-    found = list[tuple[int, Floats]]()
-    for indices in batches[accelerator.process_index :: accelerator.num_processes]:
+    found = dict[int, Floats]()
+    for indices in plan(encoded.batch.lengths, max_batch_tokens=MAX_BATCH_TOKENS)[part::num_parts]:
         batch = encoded.batch.take(indices)
         with torch.no_grad():
             logits = network(network.feed(batch)).float().cpu().numpy()
-        found += zip(indices.tolist(), network.split(logits, batch.lengths), strict=True)
-    if accelerator.num_processes > 1:
-        found = gather_object(found)
-    ordered = dict(found)
-    return [ordered[index] for index in range(len(lengths))]
+        found.update(zip(indices.tolist(), network.split(logits, batch.lengths), strict=True))
+    return found
 
 
 def evaluate(
@@ -70,12 +75,16 @@ class Shipped(NamedTuple):
         tested: on the test rows, where there are any.
         calibration: what was learned on the evaluation rows; None where nothing was.
         evidence: what it was learned from.
+        answers: the evaluation rows beside what is answered to them, where there are any.
+        slices: what is reached on each group of them.
     """
 
     measured: Metrics | None
     tested: Metrics | None
     calibration: Calibration | None
     evidence: Evidence | None
+    answers: Answers | None = None
+    slices: Sequence[Slice] = ()
 
 
 def measure_shipped(
@@ -86,6 +95,7 @@ def measure_shipped(
     objective: Objective,
     labels: tuple[str, ...],
     accelerator: Accelerator,
+    groups: Sequence[str] = (),
 ) -> Shipped:
     """Calibrate a model on the evaluation rows, and measure it on these and on the test rows.
 
@@ -96,6 +106,7 @@ def measure_shipped(
         objective: the task.
         labels: the label of each logit.
         accelerator: that prepared it.
+        groups: of each evaluation row, the one it is measured with as well; empty for none.
     """
     logits = {
         split: compute_logits(wrapped, encoded, accelerator=accelerator) for split, (_, encoded, _) in rows.items()
@@ -111,4 +122,11 @@ def measure_shipped(
         split: objective.measure(centre(logits[split], calibration), records, encoded.tokens, labels)
         for split, (records, encoded, _) in rows.items()
     }
-    return Shipped(reached.get("eval"), reached.get("test"), calibration, evidence.get("eval"))
+    answers, slices = None, list[Slice]()
+    if "eval" in rows:
+        records, encoded, targets = rows["eval"]
+        answers = Answers(logits["eval"], records, encoded.tokens, targets, labels, calibration)
+        if groups:
+            centred = centre(logits["eval"], calibration)
+            slices = measure_slices(groups, centred, records, encoded.tokens, objective=objective, labels=labels)
+    return Shipped(reached.get("eval"), reached.get("test"), calibration, evidence.get("eval"), answers, slices)

@@ -1,6 +1,7 @@
 """What a run logs: metrics.jsonl, the same to the byte however often the run was killed and resumed, and timing.jsonl, which is not."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ class History:
         run: its folder.
         step: how far it is.
         main: whether this process writes; the others keep silent.
+        tell: who else gets each line.
     """
 
-    def __init__(self, run: Path, step: int, *, main: bool) -> None:
-        self._files, self._main = {name: run / name for name in (METRICS, TIMING)}, main
+    def __init__(
+        self, run: Path, step: int, *, main: bool, tell: Callable[[dict[str, Any]], None] = lambda line: None
+    ) -> None:
+        self._files, self._main, self._tell = {name: run / name for name in (METRICS, TIMING)}, main, tell
         if main:
             for name, file in self._files.items():
                 kept = [line for line in self._read(name) if line["step"] <= step] if step else []
@@ -30,6 +34,7 @@ class History:
         if self._main:
             with self._files[name].open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+            self._tell(line)
 
     def lines(self) -> list[dict[str, Any]]:
         """Give the lines of metrics.jsonl, those about the loss with their timing."""

@@ -29,6 +29,8 @@ from .device import Place, choose_place
 from .doctor.page import render_section
 from .errors import Interrupted, TrainingError
 from .evaluate import Shipped, evaluate, measure_shipped
+from .flops import ADAPTING, TRAINING
+from .hardest_report import write_hardest
 from .history import METRICS, TIMING, History
 from .kept import Kept, Whole
 from .layers import reinitialise
@@ -36,13 +38,16 @@ from .lora import add_adapters
 from .losses import LossOptions, Target
 from .metrics import is_better
 from .model import graph_inputs, load_pretrained, open_encoder, start_head_at
-from .network import choose_network
+from .network import answer_in_int8, choose_network
 from .objectives import OBJECTIVES
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
-from .pace import Pace
+from .pace import Pace, overall, share_of_peak
+from .peak import find_ceiling
 from .report import write_report
 from .run_folder import check_folder, check_space, make_folder
 from .signals import StopRequest
+from .slices import as_json
+from .slices_report import write_slices
 from .states import (
     Progress,
     best_of,
@@ -54,8 +59,9 @@ from .states import (
     save_state,
 )
 from .step import Stepper
+from .trackers import Trackers
 from .used_rows import train_used_rows
-from .visit import num_batches, visit_from
+from .visit import Visits
 
 LOG_STEPS = 10  # optimizer steps between two lines of metrics.jsonl
 
@@ -68,12 +74,21 @@ class Split(NamedTuple):
     targets: list[Target]
 
 
-def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
+def train(
+    config: TrainConfig,
+    *,
+    say: Callable[[str], None],
+    watch: Callable[[], bool] | None = None,
+    sections: Sequence[str] = (),
+) -> RunRecord:
     """Fine-tune a model as `config` says and leave a run's folder behind.
 
     Args:
         config: every flag.
         say: where lines for people go.
+        watch: asked after each evaluation, once it is in the log, whether to go on. A run that is watched neither ships its weights nor looks at the
+            test rows: with `resume` it does, from where it ended.
+        sections: of the report, as HTML, beside its own.
 
     Raises:
         InputError: flags or rows that cannot be used, all problems together.
@@ -83,6 +98,18 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         Interrupted: Ctrl-C or SIGTERM; what was reached is saved.
     """
     config.validate()
+    with Trackers(config, say=say) as trackers:
+        return _fine_tune(config, trackers=trackers, say=say, watch=watch, sections=sections)
+
+
+def _fine_tune(
+    config: TrainConfig,
+    *,
+    trackers: Trackers,
+    say: Callable[[str], None],
+    watch: Callable[[], bool] | None,
+    sections: Sequence[str],
+) -> RunRecord:
     objective = OBJECTIVES[config.task]
     best_metric = config.best_metric or objective.best_metric
     if best_metric not in objective.metrics:
@@ -133,6 +160,8 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         )
         kept.check(choice.network, texts)
     say(choice.description)
+    if config.quant_aware:
+        answer_in_int8(choice.network, config.model)
     train_used_rows(model, np.append(texts.input_ids, tokenizer.pad_token_id))
     num_trained = model.num_parameters(only_trainable=True)
     if config.lora_rank:
@@ -150,9 +179,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     optimizer = accelerator.prepare(
         make_adamw(wrapped, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     )
-    steps_an_epoch = num_batches(len(rows.records), batch_size=config.batch_size)
+    visits = Visits(
+        lengths=texts.lengths, batch_size=config.batch_size, batch_tokens=config.batch_tokens, seed=config.seed
+    )
+    steps_an_epoch = visits.num_batches
     total_steps = config.epochs * steps_an_epoch
     warmup_steps = round(config.warmup_fraction * total_steps)
+    int8_from = total_steps - config.quant_aware * steps_an_epoch  # the first step, counted from 0, in int8
     progress = Progress(num_parts=config.gradient_accumulation)
     if config.resume and (state := latest_state(checkpoints)) is not None:
         progress = restore_state(
@@ -179,7 +212,9 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         num_parts=progress.num_parts,
         say=say,
     )
-    history = History(config.output, progress.step, main=main)
+    history = History(config.output, progress.step, main=main, tell=trackers.log)
+    if main:
+        trackers.start(progress.step)
 
     def record(
         complete: bool, shipped: Shipped | None = None, averaged: tuple[int, ...] | None = None
@@ -199,6 +234,7 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             "num_trained": num_trained,
             "calibration": shipped and shipped.calibration,
             "averaged": averaged,
+            "slices": shipped and as_json(shipped.slices),
         }
 
     def keep_best(step: int) -> None:
@@ -240,19 +276,19 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             )
 
     # The loop
-    pace, pending = Pace(), list[torch.Tensor]()
-    batches = visit_from(
-        progress.step, texts.lengths, batch_size=config.batch_size, seed=config.seed, epochs=config.epochs
-    )
+    passes = ADAPTING if config.lora_rank else TRAINING
+    pace, pending = Pace(find_ceiling(model, place, passes=passes)), list[torch.Tensor]()
     bar = tqdm(
         total=total_steps, initial=progress.step, unit="step", disable=None if main else True, dynamic_ncols=True
     )
     with StopRequest() as stop, bar:
-        for indices in batches:
+        for indices in visits.from_step(progress.step, epochs=config.epochs):
             learning_rate = config.learning_rate * learning_rate_factor(
                 progress.step, schedule=config.schedule, warmup_steps=warmup_steps, total_steps=total_steps
             )
             set_learning_rate(optimizer, learning_rate)
+            if config.quant_aware and progress.step >= int8_from:
+                choice.network.trains_in_int8 = True
             pending.append(stepper.take(progress.step, indices))
             progress.step, progress.num_parts = progress.step + 1, stepper.num_parts
             pace.count(texts.lengths[indices])
@@ -293,6 +329,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
                     f"stopped at step {progress.step} of {total_steps}; {config.output} holds the best weights so far. "
                     "Go on with the same command and --resume."
                 )
+            if evaluates and watch is not None and not watch():
+                break
+    if watch is not None:
+        return RunRecord(**record(complete=False), model_sha256="", made_by={})
+
+    if main and (share := share_of_peak(overall(history.lines()), precision=place.precision)):
+        say(f"training took {share}")
 
     # The best weights, measured once more as they are shipped
     if "eval" not in splits:
@@ -312,7 +355,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
     kept.load_pretrained(best)
     held_out = {name: split for name, split in splits.items() if name != "train"}
     shipped = measure_shipped(
-        wrapped, held_out, config=config, objective=objective, labels=data.labels, accelerator=accelerator
+        wrapped,
+        held_out,
+        config=config,
+        objective=objective,
+        labels=data.labels,
+        accelerator=accelerator,
+        groups=data.slices,
     )
     for sentence in describe(shipped.calibration) if shipped.calibration else ():
         say(sentence)
@@ -331,7 +380,13 @@ def train(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
             measured=shipped.measured,
             tested=shipped.tested,
             labels=data.labels,
-            sections=[render_section(data.findings), *write_sections(shipped, labels=data.labels)],
+            sections=[
+                *write_slices(shipped.slices, config.slice_column),
+                *write_hardest(shipped.answers, config),
+                render_section(data.findings),
+                *write_sections(shipped, labels=data.labels),
+                *sections,
+            ],
         ),
     )
     shutil.rmtree(checkpoints)

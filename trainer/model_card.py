@@ -2,65 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
-import yaml
-
+from .card_metadata import base_model, write_metadata
 from .checkpoint import RunRecord
 from .config import TrainConfig
 from .metrics import Metrics
-from .model import MINILM_HUB_NAME
 from .objectives import OBJECTIVES, natural_sort
-
-
-class Wording(NamedTuple):
-    """What people call a task.
-
-    Attributes:
-        title: the task.
-        answer: what a model of it gives for a text.
-        pipeline: transformers' name for its pipeline, and the Hub's for its tag.
-        arguments: what to call that pipeline with.
-    """
-
-    title: str
-    answer: str
-    pipeline: str
-    arguments: str
-
-
-WORDING: dict[str, Wording] = {
-    "single-label": Wording("Single-label classification", "the one label that fits", "text-classification", ""),
-    "multi-label": Wording(
-        "Multi-label classification", "every label that fits, with its score", "text-classification", ", top_k=None"
-    ),
-    "regression": Wording("Regression", "a number", "text-classification", ', function_to_apply="none"'),
-    "token": Wording(
-        "Token classification", "the spans it finds", "token-classification", ', aggregation_strategy="first"'
-    ),
-}
-
-
-class Name(NamedTuple):
-    """What people call a metric, and what the Hub does."""
-
-    title: str
-    hub: str
-
-
-NAMES: dict[str, Name] = {
-    "accuracy": Name("Accuracy", "accuracy"),
-    "macro_f1": Name("Macro F1", "f1"),
-    "micro_f1": Name("Micro F1", "f1"),
-    "map": Name("Mean average precision", "mean_average_precision"),
-    "spearman": Name("Spearman correlation", "spearmanr"),
-    "pearson": Name("Pearson correlation", "pearsonr"),
-    "rmse": Name("Root mean squared error", "rmse"),
-    "span_f1": Name("Span F1", "f1"),
-    "span_precision": Name("Span precision", "precision"),
-    "span_recall": Name("Span recall", "recall"),
-}
+from .wording import NAMES, WORDING
 
 
 def write_card(
@@ -78,7 +26,7 @@ def write_card(
     Returns:
         Markdown, with metadata in front.
     """
-    wording, base = WORDING[config.task], _base_model(config.model)
+    wording, base = WORDING[config.task], base_model(config.model)
     origin = f", fine-tuned from [{base}](https://huggingface.co/{base})" if base else ""
     reads = "two texts" if config.text_pair_column else "a text"
     example = '{"text": "a text", "text_pair": "another"}' if config.text_pair_column else '"a text"'
@@ -87,7 +35,7 @@ def write_card(
     )
     made_by = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
     return f"""---
-{_metadata(config, base, measured or tested)}---
+{write_metadata(config, record, measured=measured, tested=tested)}---
 
 # {wording.title}
 
@@ -131,24 +79,6 @@ def _weights(config: TrainConfig, record: RunRecord) -> str:
     if record.averaged:
         sentences.append(f"Its weights are {record.weights_of}.")
     return " ".join(sentences) + "\n\n" if sentences else ""
-
-
-def _metadata(config: TrainConfig, base: str | None, metrics: Metrics | None) -> str:
-    names = [NAMES[name].hub for name in metrics.values] if metrics else []
-    values: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": WORDING[config.task].pipeline,
-        **({"base_model": base} if base else {}),
-        "tags": ["portabert", config.task],
-        **({"metrics": list(dict.fromkeys(names))} if names else {}),
-    }
-    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-def _base_model(model: str) -> str | None:
-    """Give the name on the Hub; a folder has none, and is nobody else's business."""
-    name = MINILM_HUB_NAME if model == "minilm" else model
-    return name if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) and not Path(model).exists() else None
 
 
 def _figures(measured: Metrics | None, tested: Metrics | None) -> str:

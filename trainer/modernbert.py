@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .arithmetic import EXACT, Arithmetic
 from .packing import Packing
 from .post_norm import Attend, Drop
 
@@ -31,24 +32,41 @@ class ModernBert:
         self.per_token = per_token
         self.reads_all = per_token or model.config.classifier_pooling == "mean"
 
-    def __call__(self, packing: Packing, attend: Attend, drop: Drop) -> torch.Tensor:
+    def __call__(self, packing: Packing, attend: Attend, drop: Drop, arithmetic: Arithmetic) -> torch.Tensor:
         """Compute logits: (B, C), or (T, C) for a tagger."""
         embeddings = self.model.model.embeddings
-        x = drop(embeddings.norm(embeddings.tok_embeddings(packing.input_ids)), embeddings.drop.p)  # (T, H)
+        words = arithmetic.look_up((embeddings.tok_embeddings, packing.input_ids))
+        x = drop(embeddings.norm(words), embeddings.drop.p)  # (T, H)
         for index, layer in enumerate(self.layers):
             firsts = packing.firsts if index == len(self.layers) - 1 and not self.reads_all else None
-            x = self._layer(layer, x, packing, firsts, attend, drop)
+            x = self._layer(layer, x, packing, firsts, attend, drop, arithmetic)
         x = self.model.model.final_norm(x)
         if self.reads_all and not self.per_token:
             x = _means(x, packing)
-        logits: torch.Tensor = self.model.classifier(drop(self.model.head(x), self.model.drop.p))
-        return logits
+        return self._label(x, drop, arithmetic)
+
+    def _label(self, x: torch.Tensor, drop: Drop, arithmetic: Arithmetic) -> torch.Tensor:
+        """Compute logits. A product with a bias, of a row a text, is a Gemm where the model is traced, and stays exact."""
+        head, classifier = self.model.head, self.model.classifier
+        multiply = [
+            (arithmetic if self.per_token or linear.bias is None else EXACT).multiply
+            for linear in (head.dense, classifier)
+        ]
+        x = head.norm(head.act(multiply[0](x, head.dense)))
+        return multiply[1](drop(x, self.model.drop.p), classifier)
 
     def _layer(
-        self, layer: Any, x: torch.Tensor, packing: Packing, firsts: torch.Tensor | None, attend: Attend, drop: Drop
+        self,
+        layer: Any,
+        x: torch.Tensor,
+        packing: Packing,
+        firsts: torch.Tensor | None,
+        attend: Attend,
+        drop: Drop,
+        arithmetic: Arithmetic,
     ) -> torch.Tensor:
-        attention, feed_forward = layer.attn, layer.mlp
-        q, k, v = attention.Wqkv(layer.attn_norm(x)).chunk(3, dim=1)  # (T, H) each
+        attention, feed_forward, multiply = layer.attn, layer.mlp, arithmetic.multiply
+        q, k, v = multiply(layer.attn_norm(x), attention.Wqkv).chunk(3, dim=1)  # (T, H) each
         cos, sin = attention.rotary_emb(q, position_ids=packing.positions[None])  # (1, T, d)
         q, k = (_turn(part, cos[0], sin[0], self.num_heads) for part in (q, k))
         if firsts is not None:
@@ -61,10 +79,9 @@ class ModernBert:
             p=attention.attention_dropout,
             window=None if sides < 0 else sides,
         )
-        x = x + drop(attention.Wo(context), getattr(attention.out_drop, "p", 0.0))
-        a, b = feed_forward.Wi(layer.mlp_norm(x)).chunk(2, dim=1)
-        added: torch.Tensor = feed_forward.Wo(drop(feed_forward.act(a) * b, feed_forward.drop.p))
-        return x + added
+        x = x + drop(multiply(context, attention.Wo), getattr(attention.out_drop, "p", 0.0))
+        a, b = multiply(layer.mlp_norm(x), feed_forward.Wi).chunk(2, dim=1)
+        return x + multiply(drop(feed_forward.act(a) * b, feed_forward.drop.p), feed_forward.Wo)
 
 
 def unsupported(model: Any) -> str | None:

@@ -7,8 +7,9 @@ import torch
 
 from runtime.encode import Batch
 
+from .errors import ModelError
 from .losses import Floats
-from .packed import Packed, unsupported
+from .packed import PACKED, Packed, unsupported
 from .padded import Padded
 
 Network: TypeAlias = Packed | Padded
@@ -42,6 +43,23 @@ def choose_network(model: Any, *, per_token: bool, inputs: tuple[str, ...], pad_
             return Choice(packed, "texts are packed: no padding is computed")
         reason = f"this version of transformers computes something else: logits differ by {apart:.1e}"
     return Choice(padded, f"texts are padded to their batch's longest: no packed pass for this model ({reason})")
+
+
+def answer_in_int8(network: Network, name: str) -> None:
+    """Let a network be evaluated in the int8 that an export of it writes.
+
+    Args:
+        network: of `choose_network`.
+        name: the model's, for people.
+
+    Raises:
+        ModelError: it is not packed; only packed passes compute in int8.
+    """
+    if isinstance(network, Padded):
+        raise ModelError(
+            f"--quant-aware needs a packed pass, which {name} has not ({', '.join(PACKED)} have). Leave the flag out."
+        )
+    network.answers_in_int8 = True
 
 
 def try_out(network: Network, texts: Batch) -> Floats:

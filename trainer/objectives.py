@@ -203,20 +203,29 @@ def _word_tags(
 ) -> npt.NDArray[Any]:
     """Tag the original words: each has the tag of its first token, and O where truncation cut it off, which counts as missed."""
     assert tokens is not None
-    return np.array([tag for row in zip(logits, records, tokens, strict=True) for tag in _tags_of_words(*row, labels)])
+    return np.array([tag for row in zip(logits, records, tokens, strict=True) for tag in tags_of_words(*row, labels)])
 
 
-def _tags_of_words(logits: Floats, record: Record, tokens: Tokens, labels: tuple[str, ...]) -> list[str]:
-    firsts, starts, ends = _token_words(tokens)
-    tags = [labels[index] for index in logits[firsts].argmax(axis=-1)]
-    words, before = list[str](), -1
-    for start, end in _words(record):
-        position = int(np.searchsorted(ends, start, side="right"))  # the first that ends behind our word's start
-        tag = tags[position] if position < len(tags) and starts[position] < end else "O"
+def tags_of_words(logits: Floats, record: Record, tokens: Tokens, labels: tuple[str, ...]) -> list[str]:
+    """Give the BIO tags of a row's own words, as they are measured."""
+    words, before = list[str](), None
+    for first in token_words_of(record, tokens):
+        tag = "O" if first is None else labels[logits[first].argmax()]
         # SentencePiece's "E-417" is one word, and three of ours: one entity, not three.
-        words.append(f"I-{tag[2:]}" if position == before and tag != "O" else tag)
-        before = position
+        words.append(f"I-{tag[2:]}" if first == before and tag != "O" else tag)
+        before = first
     return bio(entities(words), len(words))
+
+
+def token_words_of(record: Record, tokens: Tokens) -> list[int | None]:
+    """Give for each of a row's own words the first token of the tokeniser's word that it lies in; None where truncation cut it off."""
+    firsts, starts, ends = _token_words(tokens)
+    found = list[int | None]()
+    for start, end in words_of(record):
+        position = int(np.searchsorted(ends, start, side="right"))  # the first that ends behind our word's start
+        inside = position < len(firsts) and starts[position] < end
+        found.append(int(firsts[position]) if inside else None)
+    return found
 
 
 class _TokenWords(NamedTuple):
@@ -233,7 +242,8 @@ def _token_words(tokens: Tokens) -> _TokenWords:
     return _TokenWords(firsts, tokens.offsets[firsts, 0], ends)
 
 
-def _words(record: Record) -> Sequence[tuple[int, int]]:
+def words_of(record: Record) -> Sequence[tuple[int, int]]:
+    """Give a row's own words, as (start, end)."""
     return record.words if record.words is not None else word_spans(record.text)
 
 
@@ -241,8 +251,8 @@ def _measure_token(
     logits: Sequence[Floats], records: Sequence[Record], tokens: Sequence[Tokens] | None, labels: tuple[str, ...]
 ) -> Metrics:
     assert tokens is not None
-    truth = [bio_tags(_words(record), record.spans or ()) for record in records]
-    predicted = [_tags_of_words(*row, labels) for row in zip(logits, records, tokens, strict=True)]
+    truth = [bio_tags(words_of(record), record.spans or ()) for record in records]
+    predicted = [tags_of_words(*row, labels) for row in zip(logits, records, tokens, strict=True)]
     return metrics.spans(truth, predicted)
 
 

@@ -14,8 +14,10 @@ import torch
 from runtime.encode import Batch
 
 from . import modernbert, post_norm
+from .arithmetic import EXACT
 from .attention import attend
 from .families import FAMILIES
+from .int8 import ROW_WISE
 from .losses import Floats, Target
 from .noise import Noise
 from .packing import Packing, pack
@@ -42,6 +44,10 @@ class Packed(torch.nn.Module):
         model: a transformers model of one of PACKED, with a head for texts or tokens.
         per_token: which of the two.
         inputs: the names of what it is fed; without token_type_ids among them all types are 0.
+
+    Attributes:
+        trains_in_int8: whether a pass in training computes as int8 exports will.
+        answers_in_int8: whether one in evaluation does.
     """
 
     def __init__(self, model: Any, *, per_token: bool, inputs: tuple[str, ...]) -> None:
@@ -49,6 +55,7 @@ class Packed(torch.nn.Module):
         self.model = model
         self._walk = PACKED[model.config.model_type].make(model, per_token=per_token)
         self._has_types = "token_type_ids" in inputs
+        self.trains_in_int8 = self.answers_in_int8 = False
 
     def feed(self, texts: Batch) -> Packing:
         """Make what `forward` takes of B texts, which are sorted by length."""
@@ -60,8 +67,12 @@ class Packed(torch.nn.Module):
         """Compute logits (B, C), or (T, C) for a tagger; `noise` says what is dropped while training."""
         packing = packing.to(next(self.model.parameters()).device)
         noise = noise if self.training else None
+        in_int8 = self.trains_in_int8 if self.training else self.answers_in_int8
         logits: torch.Tensor = self._walk(
-            packing, partial(attend, blocks=packing.blocks, noise=noise), noise.drop if noise else lambda x, p: x
+            packing,
+            partial(attend, blocks=packing.blocks, noise=noise),
+            noise.drop if noise else lambda x, p: x,
+            ROW_WISE if in_int8 else EXACT,
         )
         return logits
 

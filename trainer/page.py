@@ -31,19 +31,22 @@ def section(title: str, content: str) -> str:
     return f"<section>\n<h2>{title}</h2>\n{content}\n</section>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str | float | int | None]], *, name: str) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str | float | int | None]], *, name: str, kind: str = "rows"
+) -> str:
     """Lay out rows; the first cell of each names it. Text is escaped, numbers are written as people do, None is a dash.
 
     Args:
         head: the columns' titles.
         rows: the cells.
         name: what the table is, for who cannot see it.
+        kind: "rows", or "rows texts" where the first cells are texts, beside which short words shall not be broken.
     """
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     lines = "".join(
         f'<tr><th scope="row">{escape(str(first))}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in rows
     )
-    return scrolling(f"<table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>", name=name)
+    return scrolling(f"<table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>", name=name, kind=kind)
 
 
 def scrolling(content: str, *, name: str, kind: str = "rows") -> str:
@@ -148,6 +151,8 @@ table { width: 100%; border-collapse: collapse; font-size: .9375rem; }
 th, td { text-align: left; font-weight: 400; padding: .55rem 1rem .55rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; min-width: 5rem; vertical-align: top; }
 tbody th { min-width: 9rem; }
+.texts tbody th { min-width: 15rem; }
+.texts td { overflow-wrap: break-word; }
 thead th { position: sticky; top: 0; background: var(--paper); white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; }
 .number { font-variant-numeric: tabular-nums; }

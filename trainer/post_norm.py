@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from . import families
+from .arithmetic import Arithmetic
 from .families import FAMILIES, TOKEN_HEAD
 from .packing import Packing
 
@@ -37,7 +38,8 @@ class PostNorm:
         ]
         self.embeddings, self.projection = base.embeddings, getattr(base, "embeddings_project", None)
         self.num_heads = int(getattr(config, family.settings[0]))
-        self.activation = activation_of(config, family.settings[1])
+        self.activation_name = str(getattr(config, family.settings[1]))
+        self.activation = activation_of(self.activation_name)
         self.p, self.attention_p = (float(getattr(config, name)) for name in family.dropouts)
         self.output_p = self.p if family.drops_attention_output else 0.0
         head = TOKEN_HEAD if per_token else family.head
@@ -47,37 +49,47 @@ class PostNorm:
         self.padding_idx = int(self.embeddings.padding_idx) if family.counts_tokens else None
         self.per_token = per_token
 
-    def __call__(self, packing: Packing, attend: Attend, drop: Drop) -> torch.Tensor:
+    def __call__(self, packing: Packing, attend: Attend, drop: Drop, arithmetic: Arithmetic) -> torch.Tensor:
         """Compute logits: (B, C), or (T, C) for a tagger."""
-        x = self._embed(packing, drop)  # (T, H)
+        x = self._embed(packing, drop, arithmetic)  # (T, H)
         for index, layer in enumerate(self.layers):
             last = index == len(self.layers) - 1 and not self.per_token
-            x = self._layer(layer, x, packing.firsts if last else None, attend, drop)
+            x = self._layer(layer, x, packing.firsts if last else None, attend, drop, arithmetic)
         return self._label(x, drop)
 
-    def _embed(self, packing: Packing, drop: Drop) -> torch.Tensor:
+    def _embed(self, packing: Packing, drop: Drop, arithmetic: Arithmetic) -> torch.Tensor:
         embeddings = self.embeddings
-        x = embeddings.word_embeddings(packing.input_ids) + embeddings.position_embeddings(packing.positions)
+        positions = [(embeddings.position_embeddings, packing.positions)]
         types = getattr(embeddings, "token_type_embeddings", None)
         if types is not None:
-            x = x + types(packing.token_type_ids)
+            positions.append((types, packing.token_type_ids))
+        x = arithmetic.look_up((embeddings.word_embeddings, packing.input_ids), *positions)
         x = drop(embeddings.LayerNorm(x), self.p)
-        return x if self.projection is None else self.projection(x)
+        return x if self.projection is None else arithmetic.multiply(x, self.projection)
 
     def _layer(
-        self, layer: dict[str, Any], x: torch.Tensor, firsts: torch.Tensor | None, attend: Attend, drop: Drop
+        self,
+        layer: dict[str, Any],
+        x: torch.Tensor,
+        firsts: torch.Tensor | None,
+        attend: Attend,
+        drop: Drop,
+        arithmetic: Arithmetic,
     ) -> torch.Tensor:
-        width = layer["query"].out_features
+        multiply, width = arithmetic.multiply, layer["query"].out_features
         if firsts is None:
-            qkv = joint_linear(x, layer["query"], layer["key"], layer["value"])
+            qkv = multiply(x, layer["query"], layer["key"], layer["value"])
             q, kv = torch.split(qkv, [width, 2 * width], dim=1)
         else:
-            kv = joint_linear(x, layer["key"], layer["value"])
+            kv = multiply(x, layer["key"], layer["value"])
             x = x[firsts]  # (B, H) from here on
-            q = layer["query"](x)
+            q = multiply(x, layer["query"])
         context = attend(q, kv, num_heads=self.num_heads, p=self.attention_p)
-        x = layer["attention_norm"](x + drop(layer["output"](context), self.output_p))
-        return layer["norm"](x + drop(layer["down"](self.activation(layer["up"](x))), self.p))  # type: ignore[no-any-return]
+        mixed = arithmetic.mix(context, layer["value"], layer["output"])
+        x = layer["attention_norm"](x + drop(mixed, self.output_p))
+        raised = self.activation(multiply(x, layer["up"]))
+        lowered = multiply(raised, layer["down"], activation=self.activation_name)
+        return layer["norm"](x + drop(lowered, self.p))  # type: ignore[no-any-return]
 
     def _label(self, x: torch.Tensor, drop: Drop) -> torch.Tensor:
         if self.drops_features:
@@ -97,17 +109,9 @@ def unsupported(model: Any) -> str | None:
     return families.unsupported(model.config)
 
 
-def activation_of(config: Any, setting: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def activation_of(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """Give the function that a configuration names."""
     from transformers.activations import get_activation
 
-    function: Callable[[torch.Tensor], torch.Tensor] = get_activation(getattr(config, setting))
+    function: Callable[[torch.Tensor], torch.Tensor] = get_activation(name)
     return function
-
-
-def joint_linear(x: torch.Tensor, *linears: torch.nn.Linear) -> torch.Tensor:
-    """Compute several products of the same rows as one: (T, K) → (T, N1 + N2 + …); those with adapters one after the other, through their modules."""
-    if not all(type(linear) is torch.nn.Linear for linear in linears):
-        return torch.cat([linear(x) for linear in linears], dim=1)
-    weight = torch.cat([linear.weight for linear in linears])
-    return F.linear(x, weight, torch.cat([linear.bias for linear in linears]))

@@ -17,11 +17,12 @@ from runtime.bundle import write_synced
 from .checkpoint import RunRecord
 from .config import TrainConfig
 from .metrics import LabelScore, Metrics
-from .model_card import NAMES, WORDING, trained_weights, write_card
+from .model_card import trained_weights, write_card
 from .objectives import OBJECTIVES
-from .pace import overall
+from .pace import overall, share_of_peak
 from .page import Picture, image, page, scrolling, section, table
 from .plots import plot_confusion, plot_curves
+from .wording import NAMES, WORDING
 
 NUM_MISTAKES = 10  # rows in the table of the most frequent ones
 CURVES_INCHES = (8.1, 4.0)  # the column of the page, and a phone
@@ -195,6 +196,8 @@ def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, A
             f"{speed.texts_per_s:,.1f} texts/s, {speed.tokens_per_s:,.0f} tokens/s, evaluations left out"
         )
         facts["Time"] = f"{_duration(speed.seconds)} of training"
+        if share := share_of_peak(speed):
+            facts["Share of the peak"] = f"{share}, by the FLOPs that the model takes for its tokens"
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return section("This run", f'<dl class="facts">{rows}</dl>')

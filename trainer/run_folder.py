@@ -10,15 +10,20 @@ from .config import TrainConfig
 from .errors import RunError
 
 
-def check_folder(config: TrainConfig, *, main: bool) -> None:
+def check_folder(config: TrainConfig, *, main: bool, flags: Path | None = None) -> None:
     """Refuse a folder that is in use, that cannot be written, or that there is nothing to resume in.
+
+    Args:
+        config: every flag.
+        main: whether this process writes.
+        flags: where those lie that --resume must go on with, if not in the folder's train_config.json.
 
     Raises:
         RunError: one of these.
     """
     run, file = config.output, config.output / CONFIG
     if config.resume:
-        _check_resumed(config)
+        _check_resumed(config, flags or file)
         return
     if run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file; a run is a folder. Choose another --output.")
@@ -30,8 +35,8 @@ def check_folder(config: TrainConfig, *, main: bool) -> None:
             raise RunError(f"{run} is not a run of this program; it will not be replaced. Choose another --output.")
 
 
-def _check_resumed(config: TrainConfig) -> None:
-    run, file = config.output, config.output / CONFIG
+def _check_resumed(config: TrainConfig, file: Path) -> None:
+    run = config.output
     if not file.is_file():
         raise RunError(f"--resume, but {run} holds no run. Start it without --resume.")
     if (run / RECORD).is_file() and read_record(run).complete:
@@ -40,7 +45,7 @@ def _check_resumed(config: TrainConfig) -> None:
     changed = [
         f"--{name.replace('_', '-')} was {was[name]!r}, is {now[name]!r}"
         for name in now
-        if name not in ("output", "config", "keep_checkpoints") and was[name] != now[name]
+        if name not in ("output", "config", "keep_checkpoints", "track") and was[name] != now[name]
     ]
     if changed:
         raise RunError(f"--resume goes on with the flags of {run}; these differ:\n  " + "\n  ".join(changed))

@@ -9,7 +9,6 @@ high learning rate make some seeds collapse (Mosbach et al. 2021), and a mean ov
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.bundle import write_synced
-from runtime.errors import InputError
 
-from .checkpoint import CONFIG, RECORD, RunRecord, read_record, take_over
+from .checkpoint import CONFIG, RECORD, SEEDS, RunRecord, read_record
 from .config import TrainConfig
 from .history import METRICS
 from .loop import train
 from .metrics import is_better
 from .objectives import OBJECTIVES
-from .run_folder import check_folder, make_folder
+from .siblings import begin, drop_weights, ship
 
-SEEDS, FIGURES = "seeds", "seeds.json"
+FIGURES = "seeds.json"
 NUM_TRIES = 3  # of a seed, before a run that learnt nothing is taken as it is
 NEXT_TRY = 1000  # added to a seed
 
@@ -60,11 +58,7 @@ def train_seeds(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord
         Error: as `loop.train`.
     """
     config.validate()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(f"--seeds {config.seeds} is for one process. Run each seed by itself with --seed.")
-    check_folder(config, main=True)
-    if not config.resume:
-        make_folder(config)
+    begin(config, flag=f"--seeds {config.seeds}", way_out="Run each seed by itself with --seed.")
     outcomes = [_train_one(config, config.seed + number, say=say) for number in range(config.seeds)]
     metric = config.best_metric or OBJECTIVES[config.task].best_metric
     best = outcomes[0]
@@ -75,12 +69,9 @@ def train_seeds(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord
     for line in _table(figures):
         say(line)
     write_synced(config.output / FIGURES, json.dumps(figures, indent=1) + "\n")
-    files = [
-        file for file in (config.output / SEEDS / str(best.seed)).iterdir() if file.is_file() and file.name != CONFIG
-    ]
-    take_over(sorted(files, key=lambda file: file.name == RECORD), config.output)  # run.json last
+    ship(config.output / SEEDS / str(best.seed), config.output)
     for outcome in outcomes:
-        (config.output / SEEDS / str(outcome.seed) / "model.safetensors").unlink(missing_ok=True)
+        drop_weights(config.output / SEEDS / str(outcome.seed))
     return best.record
 
 

@@ -46,7 +46,15 @@ def split_sources(train: str, eval: str | None, test: str | None) -> dict[str, s
     return {split: source for split, source in sources.items() if source is not None}
 
 
-def read_source(source: str, *, split: str, target: str, columns: Columns, layout: Layout) -> Rows:
+def read_source(
+    source: str,
+    *,
+    split: str,
+    target: str,
+    columns: Columns,
+    layout: Layout,
+    through: Callable[[Iterator[Row]], Iterator[Row]] = iter,
+) -> Rows:
     """Read the examples of a source, all of which must be sound.
 
     Args:
@@ -55,13 +63,16 @@ def read_source(source: str, *, split: str, target: str, columns: Columns, layou
         target: the field of `Record` to fill.
         columns: names of columns.
         layout: how a file is laid out.
+        through: sees every row before it is checked.
 
     Raises:
         DataError: every problem of the rows, by line.
         InputError: the source cannot be had.
     """
     problems: list[Problem] = []
-    rows = collect_rows(source, split=split, target=target, columns=columns, layout=layout, problems=problems)
+    rows = collect_rows(
+        source, split=split, target=target, columns=columns, layout=layout, problems=problems, through=through
+    )
     if problems:
         raise DataError(problems)
     return rows

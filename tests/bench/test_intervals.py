@@ -3,7 +3,8 @@
 import pytest
 from scipy import stats
 
-from bench.intervals import mcnemar, wilson
+from bench.intervals import mcnemar
+from trainer.intervals import wilson
 
 
 @pytest.mark.parametrize(("right", "number"), [(81, 263), (15, 148), (0, 20), (1, 29), (29, 29), (1629, 1821)])

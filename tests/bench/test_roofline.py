@@ -11,9 +11,10 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import roofline
-from bench.flops import FAMILIES, Shape, flops_of_texts, read_model
+from bench.flops import read_model
 from bench.roofline import Peak, best_peaks
 from runtime.errors import InputError
+from trainer.flops import FAMILIES, Shape, flops_of_texts
 
 
 def test_flops_by_hand() -> None:

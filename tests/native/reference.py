@@ -10,8 +10,9 @@ import torch
 
 from export.encoder_products import layer_products
 from export.encoder_weights import EncoderWeights, Linear, Norm
-from export.row_wise import BOUNDED, TINY, round_to_nearest
+from export.row_wise import TINY, round_to_nearest
 from runtime.encode import Batch
+from trainer.families import BOUNDED
 
 from .conftest import INPUTS
 

@@ -10,6 +10,8 @@ import torch
 import transformers
 
 from runtime.encode import Batch
+from trainer import packed
+from trainer.arithmetic import EXACT
 from trainer.errors import ModelError, RunError
 from trainer.layers import depths, reinitialise
 from trainer.lora import Adapted, add_adapters
@@ -196,10 +198,12 @@ def test_under_autocast_no_row_is_copied_to_fp32_for_an_adapter(
 def test_a_packed_pass_that_leaves_adapters_out_is_not_trusted(
     load: Load, make_encoder_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "trainer.post_norm.joint_linear",
-        lambda x, *linears: torch.cat([linear.get_base_layer()(x) for linear in linears], dim=1),
+    around = EXACT._replace(
+        multiply=lambda x, *linears, **_: torch.cat(
+            [getattr(linear, "base_layer", linear)(x) for linear in linears], dim=1
+        )
     )
+    monkeypatch.setattr(packed, "EXACT", around)
     model = load("bert")
     adapted, texts = adapt(model), draw_texts(model)
     given = {"per_token": False, "inputs": inputs_of(model, make_encoder_folder("bert")), "pad_token_id": 1}

@@ -23,10 +23,10 @@ from trainer.config import TrainConfig
 from trainer.data import Evaluation
 from trainer.evaluate import Shipped
 from trainer.metrics import Metrics
-from trainer.model_card import NAMES, WORDING
 from trainer.objectives import OBJECTIVES
 from trainer.plots import plot_confusion, plot_curves
 from trainer.report import write_report
+from trainer.wording import NAMES, WORDING
 
 LABELS = ("cancel", "refund", "track")
 RECORD = RunRecord(
@@ -292,8 +292,15 @@ def test_a_mean_is_marked_at_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_time_is_reckoned_from_throughput(tmp_path: Path) -> None:
     """Four times ten steps in 5 seconds."""
-    expected = "64.0 texts/s, 1,280 tokens/s, evaluations left out Time 20 s of training"
+    expected = "64.0 texts/s, 1,280 tokens/s, evaluations left out Time 20 s of training Versions"
     assert expected in words(write(tmp_path))
+
+
+def test_the_share_of_the_peak_stands_beside_the_time(tmp_path: Path) -> None:
+    lines = [{**line, "flops_per_s": 3e10, "peak_flops_per_s": 1.2e11} for line in make_history()]
+    assert "Share of the peak 25% of the 120 GFLOP/s that matrix products reach here" in words(
+        write(tmp_path, history=lines)
+    )
 
 
 # Calibration
@@ -422,7 +429,9 @@ def test_importing_the_report_imports_no_matplotlib() -> None:
 
 def test_the_card_opens_with_metadata_of_the_hub(tmp_path: Path) -> None:
     write(tmp_path, measured=single_label())
-    assert front_matter(tmp_path) == {
+    found = front_matter(tmp_path)
+    assert found.pop("model-index")[0]["name"] == "all-MiniLM-L6-v2-single-label"
+    assert found == {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
         "base_model": "sentence-transformers/all-MiniLM-L6-v2",
