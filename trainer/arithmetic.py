@@ -22,10 +22,12 @@ class Arithmetic(NamedTuple):
 
 
 def joint_linear(x: torch.Tensor, *linears: torch.nn.Linear, activation: str | None = None) -> torch.Tensor:
-    """Compute several products of the same rows as one: (T, K) → (T, N1 + N2 + …)."""
+    """Compute several products of the same rows as one: (T, K) → (T, N1 + N2 + …); those with adapters one after the other."""
     if len(linears) == 1:
         result: torch.Tensor = linears[0](x)
         return result
+    if not all(type(linear) is torch.nn.Linear for linear in linears):
+        return torch.cat([linear(x) for linear in linears], dim=1)
     weight = torch.cat([linear.weight for linear in linears])
     return F.linear(x, weight, torch.cat([linear.bias for linear in linears]))
 

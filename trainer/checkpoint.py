@@ -47,7 +47,7 @@ class RunRecord:
     Attributes:
         complete: false where training was interrupted.
         step: optimizer steps done, of `total_steps`.
-        best_step: the step whose weights were kept; None where nothing was measured.
+        best_step: the step of the best evaluation, whose weights were kept unless `averaged` says otherwise; None where nothing was measured.
         labels: the label of each logit.
         max_length: tokens of a text.
         constant_loss: the mean loss of the best answer that is the same for all training texts.
@@ -56,7 +56,10 @@ class RunRecord:
         test: metrics on the test rows.
         model_sha256: digest of model.safetensors.
         made_by: versions of the programs that trained.
+        num_weights: numbers of the model.
+        num_trained: those that were trained: with adapters theirs and the head's, else all but the vectors of words that no text uses.
         calibration: what was learned of the kept weights' probabilities; None where nothing was.
+        averaged: the steps of whose weights the mean was kept; None where it was not.
         slices: rows and metrics by the values of --slice-column; None where it is not set.
     """
 
@@ -72,8 +75,18 @@ class RunRecord:
     test: dict[str, float] | None
     model_sha256: str
     made_by: dict[str, str]
+    num_weights: int
+    num_trained: int
     calibration: Calibration | None = None
+    averaged: tuple[int, ...] | None = None
     slices: dict[str, dict[str, float]] | None = None
+
+    @property
+    def weights_of(self) -> str:
+        """Which weights were kept, for people."""
+        if self.averaged:
+            return f"the mean of steps {', '.join(f'{step:,}' for step in self.averaged)}"
+        return f"step {self.best_step or self.step:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,13 +278,14 @@ def read_record(folder: Path) -> RunRecord:
         )
         raise RunError(f"{folder} has no {RECORD}: {hint}.")
     values = _read_json(folder / RECORD, RunRecord)
-    evaluation, calibration = values["evaluation"], values["calibration"]
+    evaluation, calibration, averaged = values["evaluation"], values["calibration"], values["averaged"]
     return RunRecord(
         **{
             **values,
             "labels": tuple(values["labels"]),
             "evaluation": None if evaluation is None else Evaluation(**evaluation),
             "calibration": None if calibration is None else Calibration.from_json(calibration),
+            "averaged": None if averaged is None else tuple(averaged),
         }
     )
 

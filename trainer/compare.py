@@ -73,7 +73,7 @@ def _figures(runs: Sequence[Run]) -> list[tuple[str, ...]]:
             (
                 run.name,
                 *(f"{_metric(run.record.eval, name)} / {_metric(run.record.test, name)}" for name in metrics),
-                f"step {run.record.best_step or run.record.step} of {run.record.total_steps}",
+                f"{run.record.weights_of} of {run.record.total_steps:,}",
                 _speed(run),
             )
             for run in runs

@@ -138,6 +138,10 @@ class TrainConfig(RowFlags):
     """What the learning rate is multiplied by from each layer to the one below; 1 is the same for all, .9 keeps the lower ones nearer to what they were."""
     reinit_layers: int = 0
     """Top layers (and the pooler) that start from random weights; they may be too bent to the pretraining's task."""
+    lora_rank: int = 0
+    """Train adapters of this rank on the layers' products (LoRA), and the head, instead of all weights; 8 is usual, with --learning-rate 1e-3. What is kept has them merged in. 0: none."""
+    lora_alpha: int | None = None
+    """An adapter's product is multiplied by this over the rank. Not set: twice the rank."""
     weight_decay: float = 0.01
     """AdamW's decoupled decay; biases and norms have none."""
     max_grad_norm: float = 1.0
@@ -178,6 +182,8 @@ class TrainConfig(RowFlags):
     """Stop after so many evaluations without a better one. Not set: run all epochs."""
     best_metric: str | None = None
     """The metric that chooses the best checkpoint. Not set: accuracy, micro_f1, spearman or span_f1, by task."""
+    average: int = 0
+    """Measure the mean of the weights of the last so many evaluations, too, and keep it where it is better on the evaluation rows. 0: no mean."""
     calibrate: bool = True
     """Learn on the evaluation rows, at the end, how sure the model may be, and for several labels from which probability each counts. --no-calibrate: leave both as they are."""
     abstain_precision: float | None = None
@@ -188,6 +194,11 @@ class TrainConfig(RowFlags):
     """How many of the hardest evaluation rows each table of report.html shows, with their texts; 0: it holds none. Nothing else of a run ever does."""
     track: tuple[TrackerName, ...] | None = None
     """Where the figures of each step go as well: tensorboard, wandb, mlflow, one or more; their files lie in the run's folder. Not set: nowhere."""
+
+    @property
+    def alpha(self) -> int:
+        """--lora-alpha, or what it stands for where it is not set."""
+        return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
 
     def validate(self) -> None:
         """Check what each flag's type does not say.
@@ -225,6 +236,13 @@ class TrainConfig(RowFlags):
                 "--focal-gamma needs labels; --task regression has none",
                 self.task,
             ),
+            (self.lora_rank >= 0, "--lora-rank must be 0 or more", self.lora_rank),
+            (self.lora_alpha is None or self.lora_alpha > 0, "--lora-alpha must be above 0", self.lora_alpha),
+            (
+                self.lora_alpha is None or self.lora_rank > 0,
+                "--lora-alpha needs --lora-rank, whose adapters it scales",
+                self.lora_alpha,
+            ),
             (self.weight_decay >= 0, "--weight-decay must be 0 or more", self.weight_decay),
             (self.max_grad_norm >= 0, "--max-grad-norm must be 0 or more", self.max_grad_norm),
             (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
@@ -249,6 +267,11 @@ class TrainConfig(RowFlags):
                 "--quant-aware and --patience exclude each other: the run could end before its last epochs",
                 self.patience,
             ),
+            (
+                self.quant_aware == 0 or self.lora_rank == 0,
+                "--quant-aware and --lora-rank exclude each other: int8 rounds the weights themselves, and adapters stand beside them",
+                self.lora_rank,
+            ),
             (self.seeds > 0, "--seeds must be a positive integer", self.seeds),
             (
                 self.seeds == 1 or evaluates,
@@ -262,6 +285,12 @@ class TrainConfig(RowFlags):
                 evaluates or {self.patience, self.eval_steps, self.best_metric} == {None},
                 "--patience, --eval-steps and --best-metric need rows to evaluate on: --eval, or --eval-fraction above 0",
                 self.eval_fraction,
+            ),
+            (self.average == 0 or self.average > 1, "--average must be 0, or 2 or more", self.average),
+            (
+                self.average == 0 or evaluates,
+                "--average needs rows to judge the mean by: --eval, or --eval-fraction above 0",
+                self.average,
             ),
             (
                 self.abstain_precision is None or 0 < self.abstain_precision < 1,

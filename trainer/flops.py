@@ -14,6 +14,7 @@ import numpy.typing as npt
 from runtime.errors import InputError
 
 TRAINING = 3  # passes that learning from a text costs: one forward, and a backward of two
+ADAPTING = 2  # with adapters: the gradients of weights that stay as they are take no pass, and the adapters' own products are small
 
 
 class Shape(NamedTuple):

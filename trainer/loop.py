@@ -19,6 +19,7 @@ from runtime.errors import InputError
 from runtime.records import Record
 from runtime.tasks import TASKS
 
+from .average import choose, write_mean
 from .calibration import describe
 from .calibration_report import write_sections
 from .checkpoint import CHECKPOINTS, RunRecord, publish
@@ -28,9 +29,12 @@ from .device import Place, choose_place
 from .doctor.page import render_section
 from .errors import Interrupted, TrainingError
 from .evaluate import Shipped, evaluate, measure_shipped
+from .flops import ADAPTING, TRAINING
 from .hardest_report import write_hardest
 from .history import METRICS, TIMING, History
+from .kept import Kept, Whole
 from .layers import reinitialise
+from .lora import add_adapters
 from .losses import LossOptions, Target
 from .metrics import is_better
 from .model import graph_inputs, load_pretrained, open_encoder, start_head_at
@@ -44,7 +48,16 @@ from .run_folder import check_folder, check_space, make_folder
 from .signals import StopRequest
 from .slices import as_json
 from .slices_report import write_slices
-from .states import Progress, best_of, latest_state, restore_state, save_best, save_state
+from .states import (
+    Progress,
+    best_of,
+    last_evaluated,
+    latest_state,
+    restore_state,
+    save_best,
+    save_evaluated,
+    save_state,
+)
 from .step import Stepper
 from .trackers import Trackers
 from .used_rows import train_used_rows
@@ -133,20 +146,30 @@ def _fine_tune(
         say("the new head starts at the labels' frequencies")
     if config.reinit_layers:
         say(reinitialise(model, config.reinit_layers))
-    choice = choose_network(
-        model,
-        per_token=TASKS[config.task].per_token,
-        inputs=graph_inputs(model, tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        texts=texts,
-    )
+    num_weights = model.num_parameters()
+    kept: Kept = Whole(model)
+    if config.lora_rank:
+        kept = add_adapters(model, rank=config.lora_rank, alpha=config.alpha, num_new=config.reinit_layers)
+    with kept.on_trial():
+        choice = choose_network(
+            model,
+            per_token=TASKS[config.task].per_token,
+            inputs=graph_inputs(model, tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            texts=texts,
+        )
+        kept.check(choice.network, texts)
     say(choice.description)
     if config.quant_aware:
         answer_in_int8(choice.network, config.model)
-    num_weights = model.num_parameters()
     train_used_rows(model, np.append(texts.input_ids, tokenizer.pad_token_id))
+    num_trained = model.num_parameters(only_trainable=True)
+    if config.lora_rank:
+        say(
+            f"adapters of rank {config.lora_rank}: {num_trained:,} of {num_weights:,} weights are trained, the head's among them"
+        )
     if main and not config.resume:
-        check_space(config, num_weights=num_weights, num_trained=model.num_parameters(only_trainable=True))
+        check_space(config, num_weights=num_weights, num_trained=num_trained)
         make_folder(config)  # only now: nothing that could be wrong with rows or model has cost an older run
     checkpoints = config.output / CHECKPOINTS
     accelerator.wait_for_everyone()
@@ -166,7 +189,7 @@ def _fine_tune(
     progress = Progress(num_parts=config.gradient_accumulation)
     if config.resume and (state := latest_state(checkpoints)) is not None:
         progress = restore_state(
-            state, model=model, optimizer=optimizer, data=data.digests, num_processes=accelerator.num_processes
+            state, model=kept, optimizer=optimizer, data=data.digests, num_processes=accelerator.num_processes
         )
         say(f"resumed at step {progress.step} of {total_steps}")
     elif config.resume:
@@ -193,7 +216,9 @@ def _fine_tune(
     if main:
         trackers.start(progress.step)
 
-    def record(complete: bool, shipped: Shipped | None = None) -> dict[str, Any]:
+    def record(
+        complete: bool, shipped: Shipped | None = None, averaged: tuple[int, ...] | None = None
+    ) -> dict[str, Any]:
         return {
             "complete": complete,
             "step": progress.step,
@@ -205,13 +230,16 @@ def _fine_tune(
             "evaluation": data.evaluation,
             "eval": shipped.measured.values if shipped and shipped.measured else None,
             "test": shipped.tested.values if shipped and shipped.tested else None,
+            "num_weights": num_weights,
+            "num_trained": num_trained,
             "calibration": shipped and shipped.calibration,
+            "averaged": averaged,
             "slices": shipped and as_json(shipped.slices),
         }
 
     def keep_best(step: int) -> None:
         if main:
-            save_best(checkpoints, step, model=model, tokenizer=tokenizer)
+            save_best(checkpoints, step, model=kept, tokenizer=tokenizer)
 
     def judge_and_keep() -> None:
         """Evaluate, and keep the weights if they are the best so far."""
@@ -226,13 +254,21 @@ def _fine_tune(
         if better:
             progress.best_value, progress.best_step = value, progress.step
             keep_best(progress.step)
+        if config.average and main:
+            save_evaluated(checkpoints, progress.step, model=kept, count=config.average)
+
+    def value_of(folder: Path) -> float:
+        kept.load_pretrained(folder)
+        records, encoded, _ = splits["eval"]
+        metrics = evaluate(wrapped, records, encoded, objective=objective, labels=data.labels, accelerator=accelerator)
+        return metrics.values[best_metric]
 
     def keep_state() -> None:
         if main:
             save_state(
                 checkpoints,
                 progress=progress,
-                model=model,
+                model=kept,
                 optimizer=optimizer,
                 data=data.digests,
                 num_processes=accelerator.num_processes,
@@ -240,7 +276,8 @@ def _fine_tune(
             )
 
     # The loop
-    pace, pending = Pace(find_ceiling(model, place)), list[torch.Tensor]()
+    passes = ADAPTING if config.lora_rank else TRAINING
+    pace, pending = Pace(find_ceiling(model, place, passes=passes)), list[torch.Tensor]()
     bar = tqdm(
         total=total_steps, initial=progress.step, unit="step", disable=None if main else True, dynamic_ncols=True
     )
@@ -286,8 +323,8 @@ def _fine_tune(
                 if progress.best_step is None:
                     keep_best(progress.step)
                 if main:
-                    kept = best_of(checkpoints, progress.best_step or progress.step)
-                    publish(config.output, kept, record(complete=False))
+                    best = best_of(checkpoints, progress.best_step or progress.step)
+                    publish(config.output, best, record(complete=False))
                 raise Interrupted(
                     f"stopped at step {progress.step} of {total_steps}; {config.output} holds the best weights so far. "
                     "Go on with the same command and --resume."
@@ -305,7 +342,17 @@ def _fine_tune(
         keep_best(progress.step)
     accelerator.wait_for_everyone()
     best = best_of(checkpoints, progress.best_step or progress.step)
-    _load_weights(model, best)
+    averaged, mean = None, checkpoints / "mean"
+    lasts = last_evaluated(checkpoints, progress.step, count=config.average) if config.average else []
+    if len(lasts) < config.average:
+        say(f"warning: --average {config.average}, but there were only {len(lasts)} evaluations")
+    if len(lasts) > 1:
+        if main:
+            write_mean(mean, lasts, best)
+        accelerator.wait_for_everyone()
+        best, averaged, verdict = choose(best, mean, lasts, metric=best_metric, measure=value_of)
+        say(verdict)
+    kept.load_pretrained(best)
     held_out = {name: split for name, split in splits.items() if name != "train"}
     shipped = measure_shipped(
         wrapped,
@@ -318,7 +365,7 @@ def _fine_tune(
     )
     for sentence in describe(shipped.calibration) if shipped.calibration else ():
         say(sentence)
-    done = record(complete=True, shipped=shipped)
+    done = record(complete=True, shipped=shipped, averaged=averaged)
     if not main:
         return RunRecord(**done, model_sha256="", made_by={})
     result = publish(
@@ -390,12 +437,3 @@ def _any_process(requested: bool, place: Place) -> bool:
         return requested
     flag = torch.tensor(float(requested), device=place.accelerator.device)
     return bool(place.accelerator.reduce(flag, reduction="sum") > 0)
-
-
-def _load_weights(model: torch.nn.Module, folder: Path) -> None:
-    from safetensors.torch import load_file
-
-    missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-    tied = {name for name in missing if not name.endswith(("position_ids", "token_type_ids"))}
-    if unexpected or (tied and not getattr(model, "_tied_weights_keys", None)):
-        raise AssertionError(f"the weights that were saved do not load: missing {missing}, unexpected {unexpected}")

@@ -41,7 +41,7 @@ def write_card(
 
 A model{origin}. It reads {reads} of up to {record.max_length:,} tokens and gives {wording.answer}.
 {unfinished}
-{_figures(config, measured, tested)}{_labels(config, labels)}{_calibration(record)}## Use
+{_weights(config, record)}{_figures(config, measured, tested)}{_labels(config, labels)}{_calibration(record)}## Use
 
 With transformers, from this folder or its name on the Hub:
 
@@ -60,6 +60,25 @@ python -m export RUN
 
 Made with portabert: {made_by}.
 """
+
+
+def trained_weights(config: TrainConfig, record: RunRecord) -> str:
+    """Say how many weights were trained, and how."""
+    share = f"{record.num_trained / 1e6:,.2f} of {record.num_weights / 1e6:,.2f} million ({record.num_trained / record.num_weights:.1%})"
+    adapters = f": adapters of rank {config.lora_rank}, alpha {config.alpha}, and the head; merged"
+    return share + (adapters if config.lora_rank else "")
+
+
+def _weights(config: TrainConfig, record: RunRecord) -> str:
+    """Say how the weights came about where it is not by training all of them to one step."""
+    sentences = []
+    if config.lora_rank:
+        sentences.append(
+            f"It was trained with LoRA: {trained_weights(config, record)} into the weights, so none is needed to use it."
+        )
+    if record.averaged:
+        sentences.append(f"Its weights are {record.weights_of}.")
+    return " ".join(sentences) + "\n\n" if sentences else ""
 
 
 def _figures(config: TrainConfig, measured: Metrics | None, tested: Metrics | None) -> str:

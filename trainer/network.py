@@ -8,6 +8,7 @@ import torch
 from runtime.encode import Batch
 
 from .errors import ModelError
+from .losses import Floats
 from .packed import PACKED, Packed, unsupported
 from .padded import Padded
 
@@ -37,10 +38,10 @@ def choose_network(model: Any, *, per_token: bool, inputs: tuple[str, ...], pad_
     reason = unsupported(model)
     if reason is None:
         packed = Packed(model, per_token=per_token, inputs=inputs)
-        difference = _difference(packed, padded, texts)
-        if difference <= TOLERANCE:
+        apart = difference(try_out(packed, texts), try_out(padded, texts))
+        if apart <= TOLERANCE:
             return Choice(packed, "texts are packed: no padding is computed")
-        reason = f"this version of transformers computes something else: logits differ by {difference:.1e}"
+        reason = f"this version of transformers computes something else: logits differ by {apart:.1e}"
     return Choice(padded, f"texts are padded to their batch's longest: no packed pass for this model ({reason})")
 
 
@@ -61,14 +62,16 @@ def answer_in_int8(network: Network, name: str) -> None:
     network.answers_in_int8 = True
 
 
-def _difference(packed: Packed, padded: Padded, texts: Batch) -> float:
-    """Compare the two passes in fp32: the largest difference, beside the largest logit."""
+def try_out(network: Network, texts: Batch) -> Floats:
+    """Compute in fp32 the logits of a few texts, one after the other, of all lengths."""
     by_length = np.argsort(-texts.lengths, kind="stable")
     tried = texts.take(by_length[np.linspace(0, len(by_length) - 1, NUM_TRIED).astype(np.intp)])
-    logits = []
-    for network in (packed, padded):
-        network.eval()
-        with torch.no_grad():
-            found = network(network.feed(tried)).float().cpu().numpy()
-        logits.append(np.concatenate([row.ravel() for row in network.split(found, tried.lengths)]))
-    return float(np.abs(logits[0] - logits[1]).max() / max(1.0, np.abs(logits[1]).max()))
+    network.eval()
+    with torch.no_grad():
+        logits = network(network.feed(tried)).float().cpu().numpy()
+    return np.concatenate([row.ravel() for row in network.split(logits, tried.lengths)])
+
+
+def difference(logits: Floats, expected: Floats) -> float:
+    """Give the largest difference, beside the largest logit."""
+    return float(np.abs(logits - expected).max() / max(1.0, np.abs(expected).max()))

@@ -40,12 +40,13 @@ class Ceiling(NamedTuple):
     peak_flops_per_s: float
 
 
-def find_ceiling(model: Any, place: Place) -> Ceiling | None:
+def find_ceiling(model: Any, place: Place, *, passes: int = TRAINING) -> Ceiling | None:
     """Measure the device, and count for the model; None where a model's FLOPs are not known.
 
     Args:
         model: a transformers model.
         place: where it trains, and in which arithmetic.
+        passes: that learning from a text costs: TRAINING or ADAPTING.
     """
     try:
         shape = read_shape(model.config.to_dict())
@@ -53,7 +54,7 @@ def find_ceiling(model: Any, place: Place) -> Ceiling | None:
         return None
     accelerator = place.accelerator
     peak = accelerator.num_processes * measure_peak(accelerator.device, place.precision)
-    return Ceiling(lambda lengths: TRAINING * float(flops_of_texts(shape, lengths).sum()), peak)
+    return Ceiling(lambda lengths: passes * float(flops_of_texts(shape, lengths).sum()), peak)
 
 
 def measure_peak(device: torch.device, precision: str) -> float:

@@ -17,7 +17,7 @@ from runtime.bundle import write_synced
 from .checkpoint import RunRecord
 from .config import TrainConfig
 from .metrics import LabelScore, Metrics
-from .model_card import write_card
+from .model_card import trained_weights, write_card
 from .objectives import OBJECTIVES
 from .pace import overall, share_of_peak
 from .page import Picture, image, page, scrolling, section, table
@@ -60,7 +60,8 @@ def write_report(
     """
     found = [Details(rows, metrics) for rows, metrics in (("evaluation", measured), ("test", tested)) if metrics]
     details = found[0] if found else None
-    curves, narrow = (plot_curves(history, best_step=record.best_step, width_inches=width) for width in CURVES_INCHES)
+    marked = None if record.averaged else record.best_step  # a mean is of no step
+    curves, narrow = (plot_curves(history, best_step=marked, width_inches=width) for width in CURVES_INCHES)
     matrix = None
     if details and details.metrics.confusion is not None:
         matrix = plot_confusion(details.metrics.confusion, labels)
@@ -184,7 +185,8 @@ def _label_row(score: LabelScore) -> tuple[str | float | int | None, ...]:
 def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, Any]]) -> str:
     facts = {"Steps": f"{record.step:,} of {record.total_steps:,}"}
     if record.best_step is not None:
-        facts["Weights kept"] = f"step {record.best_step:,}"
+        facts["Weights kept"] = record.weights_of
+    facts["Weights trained"] = trained_weights(config, record)
     if record.evaluation:
         split = " held out of the training rows" if record.evaluation.split == "holdout" else ""
         facts["Evaluation rows"] = f"{record.evaluation.num_rows:,}{split}, from {record.evaluation.source}"

@@ -80,21 +80,24 @@ def check_space(config: TrainConfig, *, num_weights: int, num_trained: int) -> N
     Args:
         config: where the run goes, and how many states are kept.
         num_weights: numbers of the model.
-        num_trained: those that have moments.
+        num_trained: those that have moments; with adapters, those alone that a state holds.
 
     Raises:
         RunError: there is less room than the run will fill.
     """
-    state = 4 * num_weights + 8 * num_trained  # bytes: fp32 weights, AdamW's two moments
-    best = 4 * num_weights
-    # The states that are kept and the one being written; the best weights, those before them, and the run's own copy.
-    needed = (config.keep_checkpoints + 1) * state + 3 * best
+    saved = num_trained if config.lora_rank else num_weights
+    state = 4 * saved + 8 * num_trained  # bytes: fp32 weights, AdamW's two moments
+    num_copies = 3  # the best weights, those before them, and the run's own
+    if config.average:  # at most: those that each kept state and the run itself need, and the mean
+        num_copies += (config.keep_checkpoints + 1) * config.average + 1
+    # The states that are kept and the one being written.
+    needed = (config.keep_checkpoints + 1) * state + num_copies * 4 * num_weights
     folder = next(parent for parent in (config.output, *config.output.absolute().parents) if parent.exists())
     free = shutil.disk_usage(folder).free + _size(config.output)
     if free < needed:
         raise RunError(
-            f"{config.output} will need {needed / 1e9:.1f} GB while training ({config.keep_checkpoints + 1} states of {state / 1e9:.1f} GB and 3 times "
-            f"the weights), and its disk has {free / 1e9:.1f} GB free. Make room, choose another --output, or lower --keep-checkpoints (it is {config.keep_checkpoints})."
+            f"{config.output} will need {needed / 1e9:.1f} GB while training ({config.keep_checkpoints + 1} states of {state / 1e9:.1f} GB and {num_copies} times "
+            f"the weights), and its disk has {free / 1e9:.1f} GB free. Make room, choose another --output, or lower --keep-checkpoints (it is {config.keep_checkpoints}){f' or --average (it is {config.average})' if config.average else ''}."
         )
 
 

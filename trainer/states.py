@@ -2,6 +2,7 @@
 
 state-400.pt   all that step 401 follows from: weights, moments, progress; what is dropped follows from the seed and the step
 best-300/      the best weights of the evaluations so far, as a Hugging Face folder; the progress says which step's they are
+evaluated-350/ the weights of an evaluation, of which there will be a mean (average.py)
 """
 
 import os
@@ -14,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 
 from .errors import RunError
+
+WEIGHTS = "model.safetensors"
 
 
 @dataclass
@@ -41,7 +44,7 @@ def save_state(
     folder: Path,
     *,
     progress: Progress,
-    model: torch.nn.Module,
+    model: Any,
     optimizer: Any,
     data: dict[str, str],
     num_processes: int,
@@ -52,7 +55,7 @@ def save_state(
     Args:
         folder: RUN/checkpoints.
         progress: how far the run is.
-        model: transformers'.
+        model: the model, as it is kept (kept.py).
         optimizer: of its parameters.
         data: digests of the rows, by split.
         num_processes: that train.
@@ -88,9 +91,7 @@ def latest_state(folder: Path) -> Path | None:
     return states[-1] if states else None
 
 
-def restore_state(
-    file: Path, *, model: torch.nn.Module, optimizer: Any, data: dict[str, str], num_processes: int
-) -> Progress:
+def restore_state(file: Path, *, model: Any, optimizer: Any, data: dict[str, str], num_processes: int) -> Progress:
     """Bring a model and its optimizer to where they were.
 
     Raises:
@@ -123,17 +124,48 @@ def save_best(folder: Path, step: int, *, model: Any, tokenizer: Any) -> None:
     Raises:
         RunError: the disk is full, or cannot be written; the folders before are whole.
     """
-    fresh, best = folder / f".best-{step}.tmp", best_of(folder, step)
+    _save_folder(best_of(folder, step), step, model, tokenizer)
+
+
+def save_evaluated(folder: Path, step: int, *, model: Any, count: int) -> None:
+    """Keep the weights of an evaluation, evaluated-STEP, and remove what neither the last `count` nor those of a kept state need.
+
+    Raises:
+        RunError: the disk is full, or cannot be written; the folders before are whole.
+    """
+    _save_folder(folder / f"evaluated-{step}", step, model)
+    needed = {
+        file for until in (step, *map(step_of, _states(folder))) for file in last_evaluated(folder, until, count=count)
+    }
+    for evaluated in folder.glob("evaluated-*"):
+        # Newer ones are of a run that got farther before it was killed.
+        if step_of(evaluated) <= step and evaluated not in needed:
+            shutil.rmtree(evaluated)
+
+
+def last_evaluated(folder: Path, step: int, *, count: int) -> list[Path]:
+    """Find the weights of the last `count` evaluations up to a step, or as many as there were."""
+    found = sorted(folder.glob("evaluated-*"), key=step_of)
+    return [evaluated for evaluated in found if step_of(evaluated) <= step][-count:]
+
+
+def step_of(kept: Path) -> int:
+    """Read from its name the step of what was kept."""
+    return int(kept.stem.partition("-")[2])
+
+
+def _save_folder(folder: Path, step: int, *parts: Any) -> None:
+    fresh = folder.with_name(f".{folder.name}.tmp")
     try:
-        for left in (fresh, best):  # of a run that was killed here, and now comes by again
+        for left in (fresh, folder):  # of a run that was killed here, and now comes by again
             if left.exists():
                 shutil.rmtree(left)
-        model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
-        fresh.rename(best)
+        for part in parts:
+            part.save_pretrained(fresh)
+        fresh.rename(folder)
     except (OSError, SafetensorError) as exc:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise _unwritten(f"the weights of step {step}", folder, exc) from exc
+        raise _unwritten(f"the weights of step {step}", folder.parent, exc) from exc
 
 
 def best_of(folder: Path, step: int) -> Path:
@@ -146,23 +178,19 @@ def _remove_older(folder: Path, keep: int) -> None:
     states = _states(folder)
     for old in states[:-keep]:
         old.unlink()
-    newest, bests = _step(states[-1]), sorted(folder.glob("best-*"), key=_step)
+    newest, bests = step_of(states[-1]), sorted(folder.glob("best-*"), key=step_of)
     needed = {
-        max((best for best in bests if _step(best) <= _step(state)), key=_step, default=None)
+        max((best for best in bests if step_of(best) <= step_of(state)), key=step_of, default=None)
         for state in states[-keep:]
     }
     for best in bests:
         # Newer ones are of a run that got farther before it was killed.
-        if _step(best) <= newest and best not in needed:
+        if step_of(best) <= newest and best not in needed:
             shutil.rmtree(best)
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("state-*.pt"), key=_step)
-
-
-def _step(file: Path) -> int:
-    return int(file.stem.partition("-")[2])
+    return sorted(folder.glob("state-*.pt"), key=step_of)
 
 
 def _unwritten(what: str, folder: Path, exc: Exception) -> RunError:

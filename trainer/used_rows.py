@@ -63,9 +63,9 @@ def train_used_rows(model: Any, ids: npt.NDArray[np.int64]) -> None:
     """Put `UsedRows` in the place of a transformers model's word vectors.
 
     Args:
-        model: with a table of its own for input; a tied one (a decoder's) stays.
+        model: with a table of its own for input; one that is tied (a decoder's) or not trained stays.
         ids: of all training texts, and of what they are padded with.
     """
     table = model.get_input_embeddings()
-    if isinstance(table, torch.nn.Embedding) and model.get_output_embeddings() is None:
+    if isinstance(table, torch.nn.Embedding) and table.weight.requires_grad and model.get_output_embeddings() is None:
         model.set_input_embeddings(UsedRows(table, ids))

@@ -136,6 +136,13 @@ def test_all_problems_are_told_together_with_their_values() -> None:
         ({"focal_gamma": -1.0}, r"--focal-gamma must be 0 or more. Got -1\.0 instead"),
         ({"layer_decay": 0.0}, r"--layer-decay must be above 0 and at most 1. Got 0\.0 instead"),
         ({"reinit_layers": -1}, "--reinit-layers must be 0 or more. Got -1 instead"),
+        ({"lora_rank": -1}, "--lora-rank must be 0 or more. Got -1 instead"),
+        ({"lora_rank": 8, "lora_alpha": 0}, "--lora-alpha must be above 0. Got 0 instead"),
+        ({"lora_alpha": 16}, "--lora-alpha needs --lora-rank, whose adapters it scales. Got 16 instead"),
+        ({"lora_rank": 8, "quant_aware": 1}, "--quant-aware and --lora-rank exclude each other: .* Got 8 instead"),
+        ({"average": 1}, "--average must be 0, or 2 or more. Got 1 instead"),
+        ({"average": -3}, "--average must be 0, or 2 or more. Got -3 instead"),
+        ({"train": "a.csv", "eval_fraction": 0.0, "average": 3}, "--average needs rows to judge the mean by.* Got 3"),
         ({"keep_checkpoints": 0}, "--keep-checkpoints must be a positive integer. Got 0 instead"),
         ({"text_pair_column": "b", "task": "token"}, "--text-pair-column has no meaning .*Got 'b' instead"),
         ({"abstain_precision": 0.0}, r"--abstain-precision must be above 0 and below 1. Got 0\.0 instead"),
@@ -162,11 +169,18 @@ def test_each_rule_tells_the_value(settings: dict[str, Any], told: str) -> None:
         {"task": "token", "label_smoothing": 0.1, "class_weights": "inverse", "labels": ("place",)},
         {"task": "regression", "labels": ("stars",)},
         {"abstain_precision": 0.95},
+        {"lora_rank": 8, "lora_alpha": 4, "reinit_layers": 1, "average": 2, "patience": 3},
         {"calibrate": False, "eval_fraction": 0.0, "train": "a.csv"},
     ],
 )
 def test_what_makes_sense_is_let_through(settings: dict[str, Any]) -> None:
     TrainConfig(**settings).validate()
+
+
+def test_adapters_are_doubled_unless_it_is_said_otherwise() -> None:
+    """What they are multiplied by is alpha over the rank."""
+    assert TrainConfig(lora_rank=8).alpha == 16
+    assert TrainConfig(lora_rank=8, lora_alpha=4).alpha == 4
 
 
 # --config files

@@ -12,6 +12,8 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.device import choose_place
+from trainer.flops import ADAPTING
+from trainer.lora import add_adapters
 from trainer.pace import Pace, Speed, overall, share_of_peak
 from trainer.peak import Ceiling, find_ceiling, measure_peak
 
@@ -55,6 +57,19 @@ def test_learning_takes_the_flops_that_torch_counts(family: str, make_encoder_fo
     with FlopCounterMode(display=False) as counter:
         model(input_ids=torch.full((1, 11), 7)).logits.sum().backward()
     assert ceiling.flops(np.array([11], dtype=np.int32)) == counter.get_total_flops()
+
+
+def test_learning_by_adapters_takes_a_pass_less(make_encoder_folder: Callable[[str], Path]) -> None:
+    """But for the adapters' own products, and the first layer's, whose rows need no gradient."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        make_encoder_folder("bert"), attn_implementation="eager", num_labels=3
+    )
+    add_adapters(model, rank=1, alpha=2, num_new=0)
+    ceiling = find_ceiling(model, choose_place(device="cpu", precision="fp32"), passes=ADAPTING)
+    assert ceiling is not None
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.full((1, 11), 7)).logits.sum().backward()
+    assert ceiling.flops(np.array([11], dtype=np.int32)) == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 
 def test_a_model_whose_flops_are_not_known_has_no_share(make_encoder_folder: Callable[[str], Path]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from trainer import metrics
+from trainer import metrics, report
 from trainer.calibration import SIGMOID, SOFTMAX, Evidence, Likelihood, learn
 from trainer.calibration_report import write_sections
 from trainer.checkpoint import RunRecord
@@ -42,6 +42,8 @@ RECORD = RunRecord(
     test=None,
     model_sha256="b" * 64,
     made_by={"portabert": "0.1.0", "torch": "2.9.0"},
+    num_weights=22_700_000,
+    num_trained=11_350_000,
 )
 TRUTH = np.array([0, 0, 1, 1, 2, 2])
 PROBABILITIES = np.eye(3, dtype=np.float32)[[0, 1, 1, 1, 2, 0]]
@@ -246,6 +248,46 @@ def test_settings_that_differ_stand_beside_their_defaults(tmp_path: Path) -> Non
     assert "--batch-size" not in head
     assert "--batch-size 32" in everything
     assert "All are the defaults." in words(write(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "averaged", "told", "card"),
+    [
+        ({}, None, "Weights kept step 20 Weights trained 11.35 of 22.70 million (50.0%) Evaluation", []),
+        (
+            {"lora_rank": 8, "lora_alpha": 4},
+            None,
+            "Weights trained 11.35 of 22.70 million (50.0%): adapters of rank 8, alpha 4, and the head; merged Evaluation",
+            [
+                "It was trained with LoRA: 11.35 of 22.70 million (50.0%): adapters of rank 8, alpha 4, and the head; merged"
+            ],
+        ),
+        (
+            {"average": 3},
+            (20, 30, 40),
+            "Weights kept the mean of steps 20, 30, 40 Weights trained",
+            ["Its weights are the mean of steps 20, 30, 40."],
+        ),
+    ],
+    ids=["all", "adapters", "a mean"],
+)
+def test_page_and_card_say_which_weights_were_trained_and_kept(
+    settings: dict[str, int], averaged: tuple[int, ...] | None, told: str, card: list[str], tmp_path: Path
+) -> None:
+    config, record = TrainConfig(**settings), replace(RECORD, averaged=averaged)
+    assert told in words(write(tmp_path, config=config, record=record))
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    found = [start for start in ("It was trained with LoRA", "Its weights are") if start in readme]
+    assert len(found) == len(card)
+    assert all(sentence in readme for sentence in card)
+
+
+def test_a_mean_is_marked_at_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked: list[int | None] = []
+    monkeypatch.setattr(report, "plot_curves", lambda history, *, best_step, **_: marked.append(best_step))
+    write(tmp_path)
+    write(tmp_path, record=replace(RECORD, averaged=(20, 40)))
+    assert marked == [20, 20, None, None]
 
 
 def test_time_is_reckoned_from_throughput(tmp_path: Path) -> None:

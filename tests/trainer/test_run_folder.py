@@ -41,6 +41,27 @@ def test_a_disk_without_room_is_told_with_what_is_needed(tmp_path: Path, disk: A
         check_space(config(tmp_path / "run", keep_checkpoints=2), num_weights=250_000_000, num_trained=250_000_000)
 
 
+def test_with_adapters_a_state_holds_what_is_trained_and_no_more(tmp_path: Path, disk: Any) -> None:
+    """1 GB of weights, a hundredth of them trained: 2 states of .03 GB and 3 times the weights."""
+    disk(3e9)
+    with pytest.raises(
+        RunError, match=r"will need 3\.1 GB while training \(2 states of 0\.0 GB and 3 times the weights\)"
+    ):
+        check_space(config(tmp_path / "run", lora_rank=8), num_weights=250_000_000, num_trained=2_500_000)
+    disk(3.1e9)
+    check_space(config(tmp_path / "run", lora_rank=8), num_weights=250_000_000, num_trained=2_500_000)
+
+
+def test_what_a_mean_is_of_takes_room(tmp_path: Path, disk: Any) -> None:
+    """Two evaluations for the run and for each state, and the mean."""
+    disk(13.9e9)
+    message = r"will need 14\.0 GB .*\(2 states of 3\.0 GB and 8 times the weights\).* or --average \(it is 2\)\."
+    with pytest.raises(RunError, match=message):
+        check_space(config(tmp_path / "run", average=2), num_weights=250_000_000, num_trained=250_000_000)
+    disk(14.1e9)
+    check_space(config(tmp_path / "run", average=2), num_weights=250_000_000, num_trained=250_000_000)
+
+
 def test_a_run_that_is_replaced_gives_its_room(tmp_path: Path, disk: Any) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "model.safetensors").write_bytes(b"x" * 1000)
