@@ -76,7 +76,7 @@ def _integer_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Multiply int8 (T, K) by int8 (N, K): (T, N) int32; exact."""
     if x.device.type == "cpu":
         return torch._int_mm(x, weight.T)
-    return (x.double() @ weight.double().T).int()
+    return (x.double() @ weight.double().T).int()  # on CUDA _int_mm takes some shapes only
 
 
 def _round_rows(rows: torch.Tensor) -> torch.Tensor:
