@@ -48,6 +48,7 @@ HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "portabert_
 NAMED_TASKS = {
     "runtime/manifest_fields.py": "the format says which fields belong to which task, and is read before any table",
     "trainer/config.py": "rules about flags that have a meaning for some tasks alone, checked before torch is imported",
+    "trainer/config_rules.py": "the same",
 }
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from runtime.errors import require
 from runtime.records import Columns
 from runtime.tables import Layout
+
+from .config_rules import Rules, training_rules
 
 TaskName = Literal["single-label", "multi-label", "regression", "token"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -79,7 +81,7 @@ class RowFlags:
         )
 
     @property
-    def row_rules(self) -> list[tuple[bool, str, Any]]:
+    def row_rules(self) -> Rules:
         """What these flags must keep to: whether they do, what is to be said where not, and the value."""
         return [
             (
@@ -200,183 +202,15 @@ class TrainConfig(RowFlags):
         """--lora-alpha, or what it stands for where it is not set."""
         return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are rows to evaluate on."""
+        return self.eval is not None or self.eval_fraction > 0 or self.train.startswith("demo:")
+
     def validate(self) -> None:
         """Check what each flag's type does not say.
 
         Raises:
             InputError: every problem, together.
         """
-        evaluates = self.eval is not None or self.eval_fraction > 0 or self.train.startswith("demo:")
-        rules = [
-            (0 <= self.eval_fraction < 1, "--eval-fraction must be at least 0 and below 1", self.eval_fraction),
-            (self.epochs > 0, "--epochs must be a positive integer", self.epochs),
-            (self.batch_size > 0, "--batch-size must be a positive integer", self.batch_size),
-            (
-                self.batch_tokens is None or self.batch_tokens > 0,
-                "--batch-tokens must be a positive integer",
-                self.batch_tokens,
-            ),
-            (
-                self.batch_tokens is None or self.batch_size == TrainConfig.batch_size,
-                "--batch-tokens and --batch-size exclude each other",
-                self.batch_size,
-            ),
-            (
-                0 < self.gradient_accumulation <= self.batch_size,
-                "--gradient-accumulation must be from 1 to --batch-size",
-                self.gradient_accumulation,
-            ),
-            (0 < self.learning_rate < 1, "--learning-rate must be between 0 and 1", self.learning_rate),
-            (0 <= self.warmup_fraction <= 1, "--warmup-fraction must be between 0 and 1", self.warmup_fraction),
-            (0 < self.layer_decay <= 1, "--layer-decay must be above 0 and at most 1", self.layer_decay),
-            (self.reinit_layers >= 0, "--reinit-layers must be 0 or more", self.reinit_layers),
-            (self.focal_gamma >= 0, "--focal-gamma must be 0 or more", self.focal_gamma),
-            (
-                self.focal_gamma == 0 or self.task != "regression",
-                "--focal-gamma needs labels; --task regression has none",
-                self.task,
-            ),
-            (self.lora_rank >= 0, "--lora-rank must be 0 or more", self.lora_rank),
-            (self.lora_alpha is None or self.lora_alpha > 0, "--lora-alpha must be above 0", self.lora_alpha),
-            (
-                self.lora_alpha is None or self.lora_rank > 0,
-                "--lora-alpha needs --lora-rank, whose adapters it scales",
-                self.lora_alpha,
-            ),
-            (self.weight_decay >= 0, "--weight-decay must be 0 or more", self.weight_decay),
-            (self.max_grad_norm >= 0, "--max-grad-norm must be 0 or more", self.max_grad_norm),
-            (self.max_length is None or self.max_length > 2, "--max-length must be more than 2", self.max_length),
-            (0 <= self.label_smoothing < 1, "--label-smoothing must be at least 0 and below 1", self.label_smoothing),
-            (
-                self.eval_steps is None or self.eval_steps > 0,
-                "--eval-steps must be a positive integer",
-                self.eval_steps,
-            ),
-            (
-                self.save_steps is None or self.save_steps > 0,
-                "--save-steps must be a positive integer",
-                self.save_steps,
-            ),
-            (
-                0 <= self.quant_aware <= self.epochs,
-                f"--quant-aware must be from 0 to --epochs ({self.epochs})",
-                self.quant_aware,
-            ),
-            (
-                self.quant_aware == 0 or self.patience is None,
-                "--quant-aware and --patience exclude each other: the run could end before its last epochs",
-                self.patience,
-            ),
-            (
-                self.quant_aware == 0 or self.lora_rank == 0,
-                "--quant-aware and --lora-rank exclude each other: int8 rounds the weights themselves, and adapters stand beside them",
-                self.lora_rank,
-            ),
-            (self.seeds > 0, "--seeds must be a positive integer", self.seeds),
-            (
-                self.seeds == 1 or evaluates,
-                "--seeds needs rows to choose by: --eval, or --eval-fraction above 0",
-                self.seeds,
-            ),
-            *self._tune_rules(evaluates),
-            (self.keep_checkpoints > 0, "--keep-checkpoints must be a positive integer", self.keep_checkpoints),
-            (self.patience is None or self.patience > 0, "--patience must be a positive integer", self.patience),
-            (
-                evaluates or {self.patience, self.eval_steps, self.best_metric} == {None},
-                "--patience, --eval-steps and --best-metric need rows to evaluate on: --eval, or --eval-fraction above 0",
-                self.eval_fraction,
-            ),
-            (self.average == 0 or self.average > 1, "--average must be 0, or 2 or more", self.average),
-            (
-                self.average == 0 or evaluates,
-                "--average needs rows to judge the mean by: --eval, or --eval-fraction above 0",
-                self.average,
-            ),
-            (
-                self.abstain_precision is None or 0 < self.abstain_precision < 1,
-                "--abstain-precision must be above 0 and below 1",
-                self.abstain_precision,
-            ),
-            (
-                self.abstain_precision is None or self.calibrate,
-                "--abstain-precision needs --calibrate, which learns the level",
-                "--no-calibrate",
-            ),
-            (
-                self.abstain_precision is None or self.task == "single-label",
-                "--abstain-precision is for --task single-label, whose answer is right or wrong as a whole",
-                self.task,
-            ),
-            (
-                evaluates or self.abstain_precision is None,
-                "--abstain-precision needs rows to learn from: --eval, or --eval-fraction above 0",
-                self.eval_fraction,
-            ),
-            (
-                evaluates or self.slice_column is None,
-                "--slice-column needs rows to evaluate on: --eval, or --eval-fraction above 0",
-                self.eval_fraction,
-            ),
-            (
-                self.slice_column not in {self.text_column, self.text_pair_column} - {None},
-                "--slice-column must not be a column of texts",
-                self.slice_column,
-            ),
-            (self.show_rows >= 0, "--show-rows must be 0 or more", self.show_rows),
-            (
-                self.track is None or len(set(self.track)) == len(self.track) > 0,
-                "--track must be different names",
-                self.track,
-            ),
-            (not (self.overwrite and self.resume), "--resume and --overwrite exclude each other", "both"),
-            (
-                self.label_smoothing == 0 or self.task in ("single-label", "token"),
-                "--label-smoothing is for --task single-label and token",
-                self.task,
-            ),
-            (
-                self.class_weights is None or self.task != "regression",
-                "--class-weights needs labels; --task regression has none",
-                self.task,
-            ),
-            *self.row_rules,
-        ]
-        require(rules)
-
-    def _tune_rules(self, evaluates: bool) -> list[tuple[bool, str, Any]]:
-        if self.tune is None:
-            return [(self.tune_over == TUNED, "--tune-over needs --tune, the number of trials", self.tune_over)]
-        return [
-            (self.tune > 0, "--tune must be a positive integer", self.tune),
-            (
-                len(set(self.tune_over)) == len(self.tune_over) > 0,
-                "--tune-over must be different names",
-                self.tune_over,
-            ),
-            (evaluates, "--tune needs rows to choose by: --eval, or --eval-fraction above 0", self.tune),
-            (
-                self.seeds == 1,
-                "--tune and --seeds exclude each other: search first, then train what was found with --seeds",
-                self.seeds,
-            ),
-            (
-                self.patience is None,
-                "--patience cannot be used with --tune, which stops trials by comparing them",
-                self.patience,
-            ),
-            (
-                self.eval_steps is None or "batch_size" not in self.tune_over,
-                "--eval-steps with --tune needs a --tune-over without batch_size: trials are compared evaluation by evaluation",
-                self.eval_steps,
-            ),
-            (
-                self.batch_tokens is None or "batch_size" not in self.tune_over,
-                "--batch-tokens with --tune needs a --tune-over without batch_size",
-                self.batch_tokens,
-            ),
-            (
-                "label_smoothing" not in self.tune_over or self.task in ("single-label", "token"),
-                "--tune-over label_smoothing is for --task single-label and token",
-                self.task,
-            ),
-        ]
+        require([*training_rules(self), *self.row_rules])

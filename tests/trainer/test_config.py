@@ -96,12 +96,12 @@ def test_all_problems_are_told_together_with_their_values() -> None:
     with pytest.raises(InputError) as caught:
         wrong.validate()
     told = str(caught.value).splitlines()
-    assert told[0] == "--eval-fraction must be at least 0 and below 1. Got 1.5 instead."
+    assert told[0] == "--epochs must be a positive integer. Got 0 instead."
     assert [line.strip().split(" ")[0] for line in told[1:]] == [
-        "--epochs",
         "--gradient-accumulation",
         "--learning-rate",
         "--max-length",
+        "--eval-fraction",
         "--patience",
     ]
     assert all("Got " in line and line.endswith(" instead.") for line in told)
