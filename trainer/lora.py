@@ -159,9 +159,8 @@ def add_adapters(model: Any, *, rank: int, alpha: int, num_new: int) -> Adapted:
         parameter.requires_grad_(True)
     adapters = {name: model.get_submodule(name) for name in products}
     for adapter in adapters.values():
-        adapter.cast_input_dtype_enabled = (
-            False  # weights are fp32, and what autocast is to round would be copied to fp32 before
-        )
+        # Weights are fp32 and autocast rounds each product's rows; peft would copy them to fp32 before.
+        adapter.cast_input_dtype_enabled = False
     return Adapted(model, adapters)
 
 

@@ -29,6 +29,8 @@ RECORD = RunRecord(
     test=None,
     model_sha256="b" * 64,
     made_by={"portabert": "0.1.0"},
+    num_weights=22_700_000,
+    num_trained=11_350_000,
 )
 
 
