@@ -1,7 +1,7 @@
 """One variant: made, held against the gate, and measured, through the runtime that will serve it."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -63,8 +63,8 @@ class Workshop:
         golden_logits: PyTorch's, of the golden texts.
         weights: reads those of an encoder that is written, once int8 is to be made anew; None of one that was traced.
         rows: the evaluation rows; None where there are none.
-        quant_aware: whether the model was trained in int8: then weights are rounded as in training, and none is restored to fp32.
-        int8_rows: the evaluation rows with PyTorch's answers in int8, to which the variants IN_INT8 of such a model are held; None for others.
+        quant_aware: whether the model was trained in int8: then weights are rounded as in training.
+        int8_rows: the evaluation rows with PyTorch's answers in int8, to which the variants IN_INT8 of such a model are held, none of their weights restored to fp32; None for others.
         rows_digest: of them.
         stages: what earlier exports made.
         say: where lines for people go.
@@ -112,28 +112,39 @@ class Workshop:
         if folder != self.folder:
             for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
                 shutil.copy(self.folder / stored, folder)
-        write, open_it = partial(self._quantizer.write, name, file), partial(self._open, name, folder)
-        restored, rows = None, self._rows_for(name)
-        if rows is None:
-            write(frozenset())
+        open_it, restored, quantizer = partial(self._open, name, folder), None, self._quantizer
+        if self.rows is None:
+            quantizer.write(name, file, frozenset())
         else:
-            config = replace(self.config, restore=False) if rows is self.int8_rows else self.config
             with suppress(
                 EngineUnavailable
             ):  # said where the variant is verified; all in int8 was written before it was opened
-                restored = fit_int8(name, write, open_it, rows, config, say=self.say)
+                for quantizer, rows, config in self._ways_to_int8(name):
+                    if restored is not None:
+                        self.say(
+                            f"{restored.chosen.problems[0].partition(';')[0]}: made anew as if it had not been trained in int8"
+                        )
+                    write = partial(quantizer.write, name, file)
+                    restored = fit_int8(name, write, open_it, rows, config, say=self.say)
+                    if not restored.chosen.problems:
+                        break
         if folder != self.folder:
             for stored in REQUIRED_FILES:
                 (folder / stored).unlink()
-        saturations = self._quantizer.saturations() if name == "int8" else {}
+        saturations = quantizer.saturations() if name == "int8" else {}
         return {
             "restored": restored.as_json() if restored else None,
             "saturation": {key: found._asdict() for key, found in saturations.items()},
         }
 
-    def _rows_for(self, name: str) -> Rows | None:
-        """Give the evaluation rows with the answers that a variant is held to."""
-        return self.int8_rows if self.int8_rows is not None and name in IN_INT8 else self.rows
+    def _ways_to_int8(self, name: str) -> Iterator[tuple[Quantizer, Rows, ExportConfig]]:
+        """Give the ways to make a variant, the first that passes being taken: by which weights, held to which answers, with which limits."""
+        assert self.rows is not None
+        if self.int8_rows is not None and name in IN_INT8:
+            yield self._quantizer, self.int8_rows, replace(self.config, restore=False)
+            yield self._observed_quantizer, self.rows, self.config
+        else:
+            yield self._quantizer, self.rows, self.config
 
     def _write_bf16(self, file: Path) -> None:
         weights = self.weights()
@@ -180,11 +191,19 @@ class Workshop:
 
     @cached_property
     def _quantizer(self) -> Quantizer:
+        """Round weights as training did, or where it did not, by what flows through the model."""
+        return self._prepare(None if self.quant_aware else self.rows)
+
+    @cached_property
+    def _observed_quantizer(self) -> Quantizer:
+        return self._prepare(self.rows)
+
+    def _prepare(self, rows: Rows | None) -> Quantizer:
         draft = self.draft
         return prepare_int8(
             self.folder / FILES["fp32"],
             self.weights,
-            texts=self.rows.encoded if self.rows and not self.quant_aware else None,
+            texts=rows.encoded if rows else None,
             inputs=self._inputs,
             pad_token_id=draft.pad_token_id,
             max_length=draft.max_length,

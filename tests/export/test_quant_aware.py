@@ -97,24 +97,63 @@ def test_a_run_that_was_not_trained_in_int8_has_no_answers_in_it(make_run: Make)
     assert checkpoint.int8_logits(encode(checkpoint)) is None
 
 
-def test_its_weights_are_rounded_as_in_training_and_its_answers_held_to_those_in_int8(
-    make_encoder_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def run(make_encoder_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a run whose only epoch was in int8."""
     from trainer.__main__ import main as train
 
+    folder = tmp_path_factory.mktemp("quant-aware") / "run"
+    flags = ["--epochs=1", "--batch-size=128", "--precision=fp32", "--quant-aware=1"]
+    assert train([f"--model={make_encoder_folder('bert')}", f"--output={folder}", *flags]) == 0
+    return folder
+
+
+@pytest.fixture
+def export(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+    """Give a function that exports it: → the lines of the report, by name; the bundle is `tmp_path / "bundle"`."""
     for name, value in (("MAX_TEXTS", 16), ("REPEATS", 1), ("LATENCY_TEXTS", 2)):
         monkeypatch.setattr(speed, name, value)
-    run, bundle = tmp_path / "run", tmp_path / "bundle"
-    flags = ["--epochs=1", "--batch-size=128", "--precision=fp32", "--quant-aware=1"]
-    assert train([f"--model={make_encoder_folder('bert')}", f"--output={run}", *flags]) == 0
-    assert main([str(run), f"--output={bundle}", "--variants", "fp32", "int8", "--max-change=1"]) == 0
-    report = json.loads((bundle / "report.json").read_text())
-    lines: dict[str, Any] = {line["name"]: line for line in report["lines"]}
-    assert list(lines) == ["pytorch", "pytorch int8", "fp32", "int8"]
-    from_fp32, from_int8 = lines["pytorch int8"]["rows"], lines["int8"]["rows"]
-    assert from_int8["mean_difference"] < BOUND * from_fp32["mean_difference"]
+
+    def make() -> dict[str, Any]:
+        bundle = tmp_path / "bundle"
+        limits = ["--max-change=0.1", "--max-metric-drop=1"]
+        assert main([str(run), f"--output={bundle}", "--variants", "fp32", "int8", "--no-reuse", *limits]) == 0
+        return {line["name"]: line for line in json.loads((bundle / "report.json").read_text())["lines"]}
+
+    return make
+
+
+def is_rounded_to_nearest(bundle: Path, run: Path) -> bool:
     weights = read_weights(open_run(run).load_model(), per_token=False, max_length=64)
     assert isinstance(weights, EncoderWeights)
     stored = {tensor.name: tensor for tensor in onnx.load(bundle / FILES["int8"]).graph.initializer}
     values = onnx.numpy_helper.to_array(stored[f"layer_0_up{INT8}"])
-    assert np.array_equal(values, round_to_nearest(weights.layers[0].up.weight).values)
+    return np.array_equal(values, round_to_nearest(weights.layers[0].up.weight).values)
+
+
+def test_its_weights_are_rounded_as_in_training_and_its_answers_held_to_those_in_int8(
+    run: Path, export: Callable[[], dict[str, Any]], tmp_path: Path
+) -> None:
+    lines = export()
+    assert list(lines) == ["pytorch", "pytorch int8", "fp32", "int8"]
+    from_fp32, from_int8 = lines["pytorch int8"]["rows"], lines["int8"]["rows"]
+    assert from_int8["mean_difference"] < BOUND * from_fp32["mean_difference"]
+    assert is_rounded_to_nearest(tmp_path / "bundle", run)
+
+
+def test_where_that_does_not_pass_int8_is_made_as_of_any_other_run(
+    run: Path,
+    export: Callable[[], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As when an engine computes attention otherwise than training did."""
+    answers = Checkpoint.int8_logits
+    monkeypatch.setattr(
+        Checkpoint, "int8_logits", lambda self, encoded: [row[::-1] for row in answers(self, encoded) or []]
+    )
+    lines = export()
+    assert "made anew as if it had not been trained in int8" in capsys.readouterr().err
+    assert lines["int8"]["rows"]["mean_difference"] < lines["pytorch int8"]["rows"]["mean_difference"]
+    assert not is_rounded_to_nearest(tmp_path / "bundle", run)
