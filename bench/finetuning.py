@@ -194,7 +194,7 @@ def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:
 
 
 def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
-    print(f"{'data':12}{'metric':12}{'way':24}{'seeds':>6}{'eval':>18}{'test':>18}{'less the first':>24}{'minutes':>9}")
+    print(f"{'data':12}{'metric':12}{'way':24}{'seeds':>6}{'eval':>18}{'test':>18}{'less the first':>28}{'minutes':>9}")
     for name in dict.fromkeys(result["data"] for result in results):
         reference: dict[int, dict[str, Any]] = {}
         for way in ways:
@@ -207,13 +207,13 @@ def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
             minutes = mean(run["seconds"] for run in runs.values()) / 60
             print(
                 f"{name:12}{metric:12}{way:24}{len(runs):>6}{_spread(evals):>18}{_spread(tests):>18}"
-                f"{_difference(reference, runs, metric):>24}{minutes:>9.1f}"
+                f"{_difference(reference, runs, metric):>28}{minutes:>9.1f}"
             )
 
 
 def _print_int8(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
     """Print what int8 reaches on the test rows, and how far it is from the same run in fp32 and from the first way in fp32."""
-    print(f"\n{'data':12}{'way':24}{'variant':14}{'fp32':>18}{'int8':>18}{'less fp32':>26}{'changed':>9}{'in fp32':>9}")
+    print(f"\n{'data':12}{'way':24}{'variant':14}{'fp32':>18}{'int8':>18}{'less fp32':>28}{'changed':>9}{'in fp32':>9}")
     for name in dict.fromkeys(result["data"] for result in results):
         for way in ways:
             runs = [run for run in results if run["data"] == name and run["way"] == way and "int8" in run]
@@ -225,7 +225,7 @@ def _print_int8(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
                 changed = mean(1 - found["agreement"] for found in figures)
                 exact = mean(run["int8"]["in_fp32"].get(variant, 0) for run in runs)
                 print(
-                    f"{name:12}{way:24}{variant:14}{_spread(fp32):>18}{_spread(int8):>18}{_mean_interval(changes):>26}{changed:>9.2%}{exact:>9.1f}"
+                    f"{name:12}{way:24}{variant:14}{_spread(fp32):>18}{_spread(int8):>18}{_mean_interval(changes):>28}{changed:>9.2%}{exact:>9.1f}"
                 )
 
 
