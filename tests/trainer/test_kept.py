@@ -15,7 +15,6 @@ from trainer.checkpoint import open_run, read_record
 from trainer.config import TrainConfig
 from trainer.errors import RunError
 
-WORDS = ("refund", "parcel", "invoice", "password")
 LORA = {"lora_rank": 4, "learning_rate": 1e-2}
 WAYS: dict[str, dict[str, Any]] = {
     "adapters": LORA,
@@ -25,18 +24,6 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 Train = Callable[..., Path]
-
-
-@pytest.fixture
-def files(tmp_path: Path, texts: list[str]) -> dict[str, str]:
-    """Give --train and --eval: 48 and 24 short texts whose label, among four, a word tells."""
-    rows = [
-        {"text": f"{WORDS[index % 4]} {' '.join(texts[index].split()[:4])}", "label": "abcd"[index % 4]}
-        for index in range(72)
-    ]
-    for name, part in (("train", rows[:48]), ("eval", rows[48:])):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    return {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "eval")}
 
 
 @pytest.fixture

@@ -135,21 +135,14 @@ def test_a_model_without_old_layers_is_refused(load: Load) -> None:
 # the packed pass
 
 
-def loss_and_gradients(network: Padded | Packed, texts: Batch, *, per_token: bool) -> tuple[Any, dict[str, Any]]:
-    """Compute the sum of the cross-entropies of fixed targets, and its gradient."""
-    targets = [np.arange(length if per_token else 1) % 5 for length in LENGTHS]
-    stacked = network.stack(targets if per_token else [target[0] for target in targets], texts.lengths)
-    network.zero_grad()
-    logits = network(network.feed(texts))
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), stacked.flatten(), reduction="sum")
-    loss.backward()
-    return loss.detach(), {name: p.grad for name, p in network.model.named_parameters() if p.grad is not None}
-
-
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("family", PACKED)
 def test_loss_and_gradients_are_those_of_the_padded_model(
-    family: str, head: str, load: Load, make_encoder_folder: Callable[[str], Path]
+    family: str,
+    head: str,
+    load: Load,
+    make_encoder_folder: Callable[[str], Path],
+    loss_and_gradients: Callable[..., Any],
 ) -> None:
     model = load(family, head)
     adapted = adapt(model)

@@ -44,20 +44,11 @@ def load(make_encoder_folder: Callable[[str], Path]) -> Callable[..., tuple[Any,
     return run
 
 
-def loss_and_gradients(network: Padded | Packed, texts: Batch, *, per_token: bool) -> tuple[Any, dict[str, Any]]:
-    """Compute the sum of the cross-entropies of fixed targets, and its gradient."""
-    targets = [np.arange(length if per_token else 1) % 5 for length in LENGTHS]
-    stacked = network.stack(targets if per_token else [target[0] for target in targets], texts.lengths)
-    network.zero_grad()
-    logits = network(network.feed(texts))
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), stacked.flatten(), reduction="sum")
-    loss.backward()
-    return loss.detach(), {name: p.grad for name, p in network.model.named_parameters() if p.grad is not None}
-
-
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_are_those_of_the_padded_model(family: str, head: str, load: Callable[..., Any]) -> None:
+def test_loss_and_gradients_are_those_of_the_padded_model(
+    family: str, head: str, load: Callable[..., Any], loss_and_gradients: Callable[..., Any]
+) -> None:
     model, inputs = load(family, head)
     model.eval()  # no dropout
     texts = texts_for(model, types="token_type_ids" in inputs)
@@ -72,7 +63,7 @@ def test_loss_and_gradients_are_those_of_the_padded_model(family: str, head: str
             torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-6 * float(expected), msg=name)
 
 
-def test_modernbert_that_averages_its_tokens(load: Callable[..., Any]) -> None:
+def test_modernbert_that_averages_its_tokens(load: Callable[..., Any], loss_and_gradients: Callable[..., Any]) -> None:
     model, inputs = load("modernbert", "AutoModelForSequenceClassification", classifier_pooling="mean")
     model.eval()
     texts = texts_for(model, types=False)

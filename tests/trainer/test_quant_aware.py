@@ -23,22 +23,17 @@ EPOCHS = 3
 
 @pytest.fixture
 def config(
-    tmp_path: Path, make_encoder_folder: Callable[[str], Path], texts: list[str], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, str],
+    make_encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., TrainConfig]:
     """Give a function: settings → how to train a tiny model on 48 texts, 24 to evaluate on."""
     monkeypatch.setattr(loop, "write_report", lambda run, **_: None)  # plots take longer than these trainings
     monkeypatch.setattr(loop, "write_sections", lambda shipped, **_: [])
-    rows = [
-        {"text": f"{word} {' '.join(texts[index].split()[:6])}", "label": word}
-        for index in range(72)
-        for word in [("refund", "parcel", "invoice", "password")[index % 4]]
-    ]
-    for name, part in (("train", rows[:48]), ("eval", rows[48:])):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
 
     def make(output: str = "run", *, family: str = "bert", **settings: Any) -> TrainConfig:
         usual = {"epochs": EPOCHS, "batch_size": 16, "precision": "fp32", "device": "cpu", "quant_aware": 1}
-        files = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "eval")}
         return TrainConfig(
             **{"model": str(make_encoder_folder(family)), **usual, **files, "output": tmp_path / output, **settings}
         )
