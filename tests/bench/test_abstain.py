@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import abstain, plot
+from bench import abstain, plot, runs
 from bench.abstain import AbstainConfig, Answers, _at_level, _levels, _read, _train
 from trainer import demo
 
@@ -86,7 +86,7 @@ def test_each_model_is_trained_and_chosen_on_its_own_rows_and_tested_on_intents(
     name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(abstain, "run_module", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(runs, "run_module", lambda *arguments: called.append(arguments))
     splits = _read(data / "clinc150" / "data_full.json", every=1)
     run = _train(AbstainConfig(data=data, work=tmp_path / "work", epochs=2), name, splits)
     (module, *flags), *more = called

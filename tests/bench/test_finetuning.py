@@ -1,0 +1,131 @@
+"""Comparing recipes: every way gets the same rows, a peer is set as its example scripts say, and what is done is not done again."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from bench import finetuning, runs
+from bench.datasets import RECIPES, Recipe, write_splits
+from bench.example_script import IGNORED, SETTINGS, _encode
+from bench.finetuning import SEEDS, WAYS, _difference
+from bench.intervals import student
+from trainer.config import TrainConfig
+from trainer.data import load_data
+from trainer.objectives import OBJECTIVES
+
+ROWS = [{"text": f"text {index}", "label": "ab"[index % 2]} for index in range(60)]
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe({"train": lambda data: iter(ROWS), "test": lambda data: iter(ROWS[:5])}, epochs=1, seeds=1)
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_rows_are_held_out_as_the_trainer_holds_them_out(recipe: Recipe, tmp_path: Path) -> None:
+    files = write_splits(recipe, tmp_path, tmp_path / "rows")
+    everything = tmp_path / "all.jsonl"
+    everything.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    data = load_data(TrainConfig(train=str(everything)))
+    assert [row["text"] for row in read(files["eval"])] == [record.text for record in data.eval]
+    assert [row["text"] for row in read(files["train"])] == [record.text for record in data.train]
+    assert len(read(files["test"])) == 5
+
+
+def test_rows_that_lie_there_are_not_written_again(recipe: Recipe, tmp_path: Path) -> None:
+    files = write_splits(recipe, tmp_path, tmp_path)
+    files["test"].write_text("{}\n")
+    assert read(write_splits(recipe, tmp_path, tmp_path)["test"]) == [{}]
+
+
+def test_every_data_set_has_seeds_and_every_task_the_peers_settings() -> None:
+    assert SEEDS.keys() == RECIPES.keys()
+    assert SETTINGS.keys() == OBJECTIVES.keys()
+    for task, settings in SETTINGS.items():
+        assert settings.metric == OBJECTIVES[task].best_metric
+
+
+def test_the_peers_metrics_are_right() -> None:
+    assert SETTINGS["single-label"].score(np.array([[1, 0], [0, 1.0]]), np.array([0, 0]), "ab") == 0.5
+    assert SETTINGS["multi-label"].score(np.array([[1, -1], [1, 1.0]]), np.array([[1, 0], [0, 1]]), "ab") == 0.8
+    assert SETTINGS["regression"].score(np.array([[1], [2], [3.0]]), np.array([10, 20, 30]), ()) == pytest.approx(1)
+    tags = np.array([[0, 1, IGNORED, 2], [0, 0, 0, IGNORED]])
+    found = np.eye(3)[[[0, 1, 0, 2], [0, 1, 0, 0]]]
+    assert SETTINGS["token"].score(found, tags, ("O", "B-x", "I-x")) == pytest.approx(2 / 3), "one found, one invented"
+
+
+def test_a_words_first_token_has_its_tag(make_encoder_folder: Any) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(make_encoder_folder("bert"))
+    row = {"words": ["parcel", "unpronounceable", "came"], "tags": ["B-x", "O", "B-x"]}
+    encoded = _encode(tokenizer, [row], ("O", "B-x", "I-x"))[0]
+    words = tokenizer(row["words"], is_split_into_words=True).word_ids()
+    assert len(words) > 5, "a word of several tokens is among them"
+    firsts = [words.index(number) for number in range(3)]
+    assert [encoded["labels"][first] for first in firsts] == [1, 0, 1]
+    assert encoded["labels"].count(IGNORED) == len(words) - 3
+
+
+def test_targets_of_texts_are_what_transformers_wants(make_encoder_folder: Any) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(make_encoder_folder("bert"))
+    rows = [{"text": "a", "label": "b"}, {"text": "a", "labels": ["b"]}, {"text": "a", "score": 2}]
+    targets = [_encode(tokenizer, [row], ("a", "b"))[0]["labels"] for row in rows]
+    assert targets == [1, [0.0, 1.0], 2.0]
+
+
+def test_ways_of_ours_are_trained_once_with_the_same_rows_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(runs, "run_module", lambda *arguments: called.append(arguments))
+    files = {split: tmp_path / f"{split}.jsonl" for split in ("train", "eval", "test")}
+    job = finetuning.Job("mrpc", files, tmp_path / "run", 3)
+    for way in ("plain", "quant-aware"):
+        WAYS[way].train(job)
+    for flags in called:
+        assert {f"--train={files['train']}", f"--eval={files['eval']}", "--seed=3", "--epochs=5"} <= set(flags)
+        assert not any("test" in Path(flag).name for flag in flags if "jsonl" in flag)
+    assert ["--quant-aware=1" in flags for flags in called] == [False, True]
+    job.run.mkdir()
+    (job.run / "run.json").write_text('{"complete": true}')
+    WAYS["plain"].train(job)
+    assert len(called) == 2
+
+
+def test_the_plain_way_is_what_its_words_say() -> None:
+    """Its flags are spelt out, so that other defaults would not change it."""
+    given = dict(flag.removeprefix("--").split("=") for flag in finetuning.PLAIN)
+    assert given == {
+        "learning-rate": "1e-4",
+        "warmup-fraction": "0.1",
+        "layer-decay": "1",
+        "reinit-layers": "0",
+        "weight-decay": "0.01",
+    }
+    assert {name.replace("-", "_") for name in given} <= set(TrainConfig.__dataclass_fields__)
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    def result(value: float) -> dict[str, Any]:
+        return {"test": {"shipped": {"accuracy": value}}}
+
+    first = {0: result(0.5), 1: result(0.7), 2: result(0.9)}
+    second = {1: result(0.8), 2: result(0.9)}
+    assert _difference(first, first, "accuracy") == "–"
+    assert _difference(first, {2: result(0.8)}, "accuracy") == "-0.1000"
+    interval = student([0.1, 0.0])
+    assert _difference(first, second, "accuracy") == f"+0.0500 [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def test_students_interval_is_the_known_one() -> None:
+    """Of two differences the quantile is that of one degree of freedom, 12.706."""
+    interval = student([1.0, 3.0])
+    half = 12.7062 * math.sqrt(2) / math.sqrt(2)
+    assert (interval.low, interval.high) == pytest.approx((2 - half, 2 + half), rel=1e-4)
