@@ -5,12 +5,13 @@ bench/README.md lists the folders. No row of them is in this repository.
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.bundle import write_synced
 from runtime.conll import read_sentences
 from runtime.problems import Problem
 from runtime.records import Record
@@ -26,14 +27,12 @@ class Recipe(NamedTuple):
     Attributes:
         splits: its published rows; without "eval" a tenth of "train" is held out.
         epochs: passes over them.
-        seeds: how many runs `bench.quality` makes.
         task: as --task.
         pair: whether two texts are compared.
     """
 
     splits: dict[str, Callable[[Path], RawRows]]
     epochs: int
-    seeds: int
     task: TaskName = "single-label"
     pair: bool = False
 
@@ -45,7 +44,7 @@ class Recipe(NamedTuple):
 
 
 def write_splits(recipe: Recipe, data: Path, folder: Path) -> dict[str, Path]:
-    """Write the rows of a data set into a folder, unless that was done before: files by "train", "eval" and "test"."""
+    """Write the rows of a data set into a folder, unless all of them lie there: files by "train", "eval" and "test"."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {split: folder / f"{split}.jsonl" for split in ("train", "eval", "test")}
     if all(file.is_file() for file in files.values()):
@@ -54,7 +53,7 @@ def write_splits(recipe: Recipe, data: Path, folder: Path) -> dict[str, Path]:
     if "eval" not in rows:
         rows["train"], rows["eval"] = _hold_out(rows["train"])
     for split, file in files.items():
-        write_rows(file, iter(rows[split]))
+        _write(file, rows[split])
     return files
 
 
@@ -68,8 +67,12 @@ def _hold_out(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[di
 def write_rows(file: Path, rows: RawRows) -> Path:
     """Write rows as JSON lines, unless that was done before."""
     if not file.is_file():
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        _write(file, rows)
     return file
+
+
+def _write(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_synced(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _label_first(name: str, encoding: str = "utf-8") -> Callable[[Path], RawRows]:
@@ -139,7 +142,6 @@ RECIPES: dict[str, Recipe] = {
             "test": _label_first("sst2/stsa.binary.test"),
         },
         epochs=3,
-        seeds=3,
     ),
     "trec": Recipe(
         {
@@ -147,18 +149,15 @@ RECIPES: dict[str, Recipe] = {
             "test": _label_first("trec/TREC.test.all", "latin-1"),
         },
         epochs=4,
-        seeds=3,
     ),
     "mrpc": Recipe(
         {"train": _mrpc("msr_paraphrase_train.txt"), "test": _mrpc("msr_paraphrase_test.txt")},
         epochs=5,
-        seeds=1,
         pair=True,
     ),
     "stsb": Recipe(
         {"train": _stsb("stsb-en-train.csv"), "eval": _stsb("stsb-en-dev.csv"), "test": _stsb("stsb-en-test.csv")},
         epochs=4,
-        seeds=1,
         task="regression",
         pair=True,
     ),
@@ -169,13 +168,11 @@ RECIPES: dict[str, Recipe] = {
             "test": _wnut17("emerging.test.annotated"),
         },
         epochs=6,
-        seeds=1,
         task="token",
     ),
     "goemotions": Recipe(
         {"train": _goemotions("train.tsv", 10_000), "eval": _goemotions("dev.tsv"), "test": _goemotions("test.tsv")},
         epochs=4,
-        seeds=1,
         task="multi-label",
     ),
 }

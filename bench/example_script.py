@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.datasets import RECIPES
+from trainer.losses import IGNORED
 from trainer.objectives import OBJECTIVES
 from trainer.sources import read_source
 
 MAX_LENGTH = 128
-IGNORED = -100  # torch's: a target that does not count
 
 
 class Settings(NamedTuple):

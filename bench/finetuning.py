@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 import tyro
@@ -21,11 +21,9 @@ import tyro
 from bench.comparison import finish
 from bench.datasets import RECIPES, Recipe, write_splits
 from bench.intervals import student
+from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
 from bench.runs import run_module, train_once
-from export.gate import Rows
-from export.reference import Reference
-from runtime import load
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
 
@@ -95,9 +93,11 @@ def _open_ours(job: Job) -> Checkpoint:
 
 
 def _train_example(job: Job) -> None:
-    if not (job.run / "model.safetensors").is_file():
-        run_module("bench.example_script", job.name, str(job.files["train"].parent), str(job.run), str(job.seed))
-        shutil.rmtree(job.run / "states")
+    if not job.run.is_dir():
+        unfinished = job.run.with_name(f".{job.run.name}.tmp")
+        run_module("bench.example_script", job.name, str(job.files["train"].parent), str(unfinished), str(job.seed))
+        shutil.rmtree(unfinished / "states")
+        unfinished.rename(job.run)
 
 
 def _open_example(job: Job) -> Checkpoint:
@@ -162,34 +162,23 @@ def _int8(folder: Path, seed: int, test: Path) -> dict[str, Any]:
     file, run, bundle = folder / f"{seed}-int8.json", folder / str(seed), folder / f"{seed}-bundle"
     if not file.is_file():
         run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", "fp32", *INT8)
-        checkpoint = open_run(run)
-        records = checkpoint.evaluation_records(str(test)) or []
-        encoded = checkpoint.encoder().encode([record.model_input for record in records])
-        rows = Rows(checkpoint, records, encoded, Reference.load(checkpoint).logits(encoded))
-        answers = {
-            variant: load(bundle, variant=variant, engine=engine).logits(encoded) for variant, engine in INT8.items()
-        }
-        figures = {variant: rows.compare(logits)._asdict() for variant, logits in answers.items()}
-        restored = {
-            line["name"]: len(line["restored"]["trials"][-1]["exact"])
-            for line in json.loads((bundle / "report.json").read_text())["lines"]
-            if line["restored"]
-        }
-        file.write_text(json.dumps({"figures": figures, "in_fp32": restored}) + "\n")
+        compared = compare_variants(bundle, answer_rows(open_run(run), test), INT8)
+        figures = {variant: found._asdict() for variant, found in compared.items()}
+        exact = {variant: len(path["trials"][-1]["exact"]) for variant, path in restored_weights(bundle).items()}
+        file.write_text(json.dumps({"figures": figures, "in_fp32": exact}) + "\n")
     return dict(json.loads(file.read_text()))
 
 
 def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:
     """Measure the evaluation and the test rows, as the logits are and as calibrated."""
-    reference, encoder, objective = Reference.load(checkpoint), checkpoint.encoder(), checkpoint.objective
+    objective = checkpoint.objective
     found: dict[str, Any] = {"metric": objective.best_metric}
     for split in ("eval", "test"):
-        records = checkpoint.evaluation_records(str(job.files[split])) or []
-        encoded = encoder.encode([record.model_input for record in records])
-        logits = reference.logits(encoded)
-        for form, values in (("raw", logits), ("shipped", checkpoint.centred(logits))):
-            metrics = objective.measure(values, records, encoded.tokens, checkpoint.labels)
-            found.setdefault(split, {"rows": len(records)})[form] = metrics.values
+        rows = answer_rows(checkpoint, job.files[split])
+        found[split] = {"rows": len(rows.records)}
+        for form, logits in (("raw", rows.expected), ("shipped", checkpoint.centred(rows.expected))):
+            metrics = objective.measure(logits, rows.records, rows.encoded.tokens, checkpoint.labels)
+            found[split][form] = metrics.values
     return found
 
 
@@ -206,7 +195,7 @@ def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
             evals, tests = ([run[split]["shipped"][metric] for run in runs.values()] for split in ("eval", "test"))
             minutes = mean(run["seconds"] for run in runs.values()) / 60
             print(
-                f"{name:12}{metric:12}{way:24}{len(runs):>6}{_spread(evals):>18}{_spread(tests):>18}"
+                f"{name:12}{metric:12}{way:24}{len(runs):>6}{spread(evals):>18}{spread(tests):>18}"
                 f"{_difference(reference, runs, metric):>28}{minutes:>9.1f}"
             )
 
@@ -225,7 +214,7 @@ def _print_int8(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
                 changed = mean(1 - found["agreement"] for found in figures)
                 exact = mean(run["int8"]["in_fp32"].get(variant, 0) for run in runs)
                 print(
-                    f"{name:12}{way:24}{variant:14}{_spread(fp32):>18}{_spread(int8):>18}{_mean_interval(changes):>28}{changed:>9.2%}{exact:>9.1f}"
+                    f"{name:12}{way:24}{variant:14}{spread(fp32):>18}{spread(int8):>18}{_mean_interval(changes):>28}{changed:>9.2%}{exact:>9.1f}"
                 )
 
 
@@ -243,10 +232,6 @@ def _mean_interval(differences: list[float]) -> str:
         return f"{differences[0]:+.4f}"
     interval = student(differences)
     return f"{mean(differences):+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
-
-
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.4f}" if len(values) == 1 else f"{mean(values):.4f} ± {stdev(values):.4f}"
 
 
 if __name__ == "__main__":

@@ -10,21 +10,20 @@ Prints a table, then one JSON document as its last line.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import tyro
 
 from bench.datasets import RECIPES, write_splits
+from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
 from bench.runs import run_module, train_once
-from export.gate import Rows
-from export.reference import Reference
-from runtime import load
 from trainer.checkpoint import open_run
 
 FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native", "native-bf16": "native"}  # variant → engine
 INT8 = ("int8", "native-int8")
+SEEDS = {"sst2": 3, "trec": 3, "mrpc": 1, "stsb": 1, "wnut17": 1, "goemotions": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +41,8 @@ class QualityConfig:
 def main() -> None:
     """Run the program."""
     config = tyro.cli(QualityConfig)
-    for name in config.only or RECIPES:
-        for seed in range(RECIPES[name].seeds):
+    for name in config.only or SEEDS:
+        for seed in range(SEEDS[name]):
             _run(config, name, seed)
     results = [json.loads(file.read_text()) for file in sorted(config.work.glob("*/result-*.json"))]
     _print_table(results)
@@ -68,17 +67,12 @@ def _run(config: QualityConfig, name: str, seed: int) -> None:
 
 
 def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
-    checkpoint = open_run(run)
-    records = checkpoint.evaluation_records(str(test)) or []
-    encoded = checkpoint.encoder().encode([r.model_input for r in records])
-    rows = Rows(checkpoint, records, encoded, Reference.load(checkpoint).logits(encoded))
-    figures = {"pytorch": rows.compare(rows.expected)}
-    for variant, engine in FORMS.items():
-        figures[variant] = rows.compare(load(bundle, variant=variant, engine=engine).logits(encoded))
-    restored = {line["name"]: line["restored"] for line in json.loads((bundle / "report.json").read_text())["lines"]}
+    rows = answer_rows(open_run(run), test)
+    figures = {"pytorch": rows.compare(rows.expected), **compare_variants(bundle, rows, FORMS)}
+    restored = restored_weights(bundle)
     return {
-        "rows": len(records),
-        "metric": checkpoint.objective.best_metric,
+        "rows": len(rows.records),
+        "metric": rows.checkpoint.objective.best_metric,
         "test": {name: value._asdict() for name, value in figures.items()},
         "restored": {variant: restored[variant] for variant in INT8},
     }
@@ -95,7 +89,7 @@ def _print_table(results: list[dict[str, Any]]) -> None:
         if not runs:
             continue
         for metric in runs[0]["test"]["pytorch"]["metrics"]:
-            cells = "".join(f"{_spread([run['test'][form]['metrics'][metric] for run in runs]):>16}" for form in forms)
+            cells = "".join(f"{spread([run['test'][form]['metrics'][metric] for run in runs]):>16}" for form in forms)
             cells += "".join(f"{mean(1 - run['test'][form]['agreement'] for run in runs):>21.2%}" for form in FORMS)
             cells += "".join(f"{_restored(runs, form):>21}" for form in INT8)
             print(f"{name:12}{len(runs):>6}  {metric:14}{cells}")
@@ -104,10 +98,6 @@ def _print_table(results: list[dict[str, Any]]) -> None:
 def _restored(runs: list[dict[str, Any]], form: str) -> str:
     paths = [run["restored"][form] for run in runs]
     return ", ".join(f"{len(path['trials'][-1]['exact'])}/{path['num_weights']}" for path in paths)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.4f}" if len(values) == 1 else f"{mean(values):.4f} ± {stdev(values):.4f}"
 
 
 if __name__ == "__main__":

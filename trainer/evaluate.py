@@ -118,8 +118,9 @@ def measure_shipped(
     if "eval" in evidence:
         learned = learn(evidence["eval"], abstain_precision=config.abstain_precision)
         calibration = learned._replace(worth={split: learned.assess(found) for split, found in evidence.items()})
+    centred = {split: centre(found, calibration) for split, found in logits.items()}
     reached = {
-        split: objective.measure(centre(logits[split], calibration), records, encoded.tokens, labels)
+        split: objective.measure(centred[split], records, encoded.tokens, labels)
         for split, (records, encoded, _) in rows.items()
     }
     answers, slices = None, list[Slice]()
@@ -127,6 +128,7 @@ def measure_shipped(
         records, encoded, targets = rows["eval"]
         answers = Answers(logits["eval"], records, encoded.tokens, targets, labels, calibration)
         if groups:
-            centred = centre(logits["eval"], calibration)
-            slices = measure_slices(groups, centred, records, encoded.tokens, objective=objective, labels=labels)
+            slices = measure_slices(
+                groups, centred["eval"], records, encoded.tokens, objective=objective, labels=labels
+            )
     return Shipped(reached.get("eval"), reached.get("test"), calibration, evidence.get("eval"), answers, slices)

@@ -287,7 +287,7 @@ def _fine_tune(
                 progress.step, schedule=config.schedule, warmup_steps=warmup_steps, total_steps=total_steps
             )
             set_learning_rate(optimizer, learning_rate)
-            if config.quant_aware and progress.step >= int8_from:
+            if progress.step >= int8_from:
                 choice.network.trains_in_int8 = True
             pending.append(stepper.take(progress.step, indices))
             progress.step, progress.num_parts = progress.step + 1, stepper.num_parts

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import transformers
 
-from bench import finetuning, runs
+from bench import finetuning, quality, runs
 from bench.datasets import RECIPES, Recipe, write_splits
-from bench.example_script import IGNORED, SETTINGS, _encode
+from bench.example_script import SETTINGS, _encode
 from bench.finetuning import SEEDS, WAYS, _difference
 from bench.intervals import student
 from trainer.config import TrainConfig
 from trainer.data import load_data
+from trainer.losses import IGNORED
 from trainer.objectives import OBJECTIVES
 
 ROWS = [{"text": f"text {index}", "label": "ab"[index % 2]} for index in range(60)]
@@ -23,7 +24,7 @@ ROWS = [{"text": f"text {index}", "label": "ab"[index % 2]} for index in range(6
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return Recipe({"train": lambda data: iter(ROWS), "test": lambda data: iter(ROWS[:5])}, epochs=1, seeds=1)
+    return Recipe({"train": lambda data: iter(ROWS), "test": lambda data: iter(ROWS[:5])}, epochs=1)
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -46,8 +47,15 @@ def test_rows_that_lie_there_are_not_written_again(recipe: Recipe, tmp_path: Pat
     assert read(write_splits(recipe, tmp_path, tmp_path)["test"]) == [{}]
 
 
+def test_where_one_file_is_missing_all_are_written_anew(recipe: Recipe, tmp_path: Path) -> None:
+    """An old folder may have all training rows in one file; what is held out of them must not stay there."""
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    files = write_splits(recipe, tmp_path, tmp_path)
+    assert not {row["text"] for row in read(files["train"])} & {row["text"] for row in read(files["eval"])}
+
+
 def test_every_data_set_has_seeds_and_every_task_the_peers_settings() -> None:
-    assert SEEDS.keys() == RECIPES.keys()
+    assert SEEDS.keys() == quality.SEEDS.keys() == RECIPES.keys()
     assert SETTINGS.keys() == OBJECTIVES.keys()
     for task, settings in SETTINGS.items():
         assert settings.metric == OBJECTIVES[task].best_metric

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from runtime.encode import Batch
+from trainer import loop
 from trainer.packed import Packed
 from trainer.padded import Padded
 
@@ -26,6 +27,13 @@ def files(tmp_path: Path, texts: list[str]) -> dict[str, str]:
     for name, part in (("train", rows[:48]), ("eval", rows[48:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     return {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "eval")}
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the report out: its plots take longer than trainings of tiny models."""
+    monkeypatch.setattr(loop, "write_report", lambda run, **_: None)
+    monkeypatch.setattr(loop, "write_sections", lambda shipped, **_: [])
 
 
 @pytest.fixture

@@ -34,11 +34,9 @@ def train(
     files: dict[str, str],
     make_encoder_folder: Callable[[str], Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    without_report: None,
 ) -> Run:
     """Give a function that trains on those files: settings → run folder; `said` of the function gets the lines."""
-    monkeypatch.setattr(loop, "write_report", lambda run, **_: None)  # plots take longer than these trainings
-    monkeypatch.setattr(loop, "write_sections", lambda shipped, **_: [])
     said: list[str] = []
 
     def run(output: str = "run", **settings: Any) -> Path:

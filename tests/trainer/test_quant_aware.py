@@ -26,11 +26,9 @@ def config(
     files: dict[str, str],
     make_encoder_folder: Callable[[str], Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    without_report: None,
 ) -> Callable[..., TrainConfig]:
     """Give a function: settings → how to train a tiny model on 48 texts, 24 to evaluate on."""
-    monkeypatch.setattr(loop, "write_report", lambda run, **_: None)  # plots take longer than these trainings
-    monkeypatch.setattr(loop, "write_sections", lambda shipped, **_: [])
 
     def make(output: str = "run", *, family: str = "bert", **settings: Any) -> TrainConfig:
         usual = {"epochs": EPOCHS, "batch_size": 16, "precision": "fp32", "device": "cpu", "quant_aware": 1}
