@@ -1,9 +1,9 @@
 """How good is what a recipe makes? Seeds × public data sets, beside transformers' Trainer as its example scripts set it.
 
-    python -m bench.finetuning --data DIR [--only trec sst2] [--ways plain "example script"] [--seeds 5] [--int8] [--work runs/finetuning] [--output FILE]
+    python -m bench.finetuning --data DIR [--only trec sst2] [--ways plain "example script"] [--seeds 5] [--int8] [--work runs/finetuning] [--known FILE …] [--output FILE]
 
 A way to train is a row of WAYS. Every run has the data set's epochs, and its weights are chosen on the evaluation split; test splits, which nothing is chosen on, are measured by one and the same code, on PyTorch's
-logits in fp32; with --int8 runs are exported, and what onnxruntime and portabert-native reach in int8 is measured too. Resumable: a run whose result is written is not done again, one that was interrupted goes on.
+logits in fp32; with --int8 runs are exported, and what onnxruntime and portabert-native reach in int8 is measured too. Resumable: a run whose result is written is not done again, one that was interrupted goes on; --known takes results over from another machine's document, and each result says where it is from.
 Prints a table, with each way's difference from the first and its 95 % interval over the seeds (Student's t, paired), then one JSON document as its last line.
 """
 
@@ -38,6 +38,8 @@ class FinetuningConfig:
     """The folder of the raw data sets."""
     work: Path = Path("runs/finetuning")
     """Where rows, runs and results go."""
+    known: tuple[Path, ...] = ()
+    """Documents of earlier runs, whose results are not done again."""
     only: tuple[str, ...] = ()
     """Data sets to do; none for all."""
     ways: tuple[str, ...] = ()
@@ -121,6 +123,8 @@ def main() -> None:
     """Run the program."""
     config = tyro.cli(FinetuningConfig, prog="python -m bench.finetuning", description=__doc__)
     ways = config.ways or tuple(WAYS)
+    for document in config.known:
+        _take_over(json.loads(document.read_text()), config.work)
     results = [
         result
         for name in config.only or SEEDS
@@ -137,9 +141,30 @@ def main() -> None:
     )
 
 
+def _take_over(document: dict[str, Any], work: Path) -> None:
+    """Write an earlier document's results where this program looks for them, but for those that lie there."""
+    for way, settings in document["ways"].items():
+        if way not in WAYS or WAYS[way].settings != settings:
+            raise ValueError(f"the known results of {way!r} are of other settings: {settings}")
+    for result in document["results"]:
+        folder = _folder(work, result["data"], result["way"])
+        folder.mkdir(parents=True, exist_ok=True)
+        int8 = result.pop("int8", None)
+        for name, found in (
+            (f"{result['seed']}.json", {"machine": document["machine"], **result}),
+            (f"{result['seed']}-int8.json", int8),
+        ):
+            if found is not None and not (folder / name).is_file():
+                (folder / name).write_text(json.dumps(found) + "\n")
+
+
+def _folder(work: Path, name: str, way: str) -> Path:
+    return work / name / way.replace(" ", "-")
+
+
 def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[str, Any] | None:
     """Give what a run reached, from its file or by training it; None where it is not to be trained."""
-    folder = config.work / name / way.replace(" ", "-")
+    folder = _folder(config.work, name, way)
     file = folder / f"{seed}.json"
     if not file.is_file():
         if not config.train:
@@ -150,7 +175,8 @@ def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[st
         WAYS[way].train(job)
         seconds = time.perf_counter() - start
         found = _measure(WAYS[way].open(job), job)
-        file.write_text(json.dumps({"data": name, "way": way, "seed": seed, "seconds": seconds, **found}) + "\n")
+        told = {"data": name, "way": way, "seed": seed, "machine": describe_machine(), "seconds": seconds, **found}
+        file.write_text(json.dumps(told) + "\n")
     result = dict(json.loads(file.read_text()))
     if config.int8 and WAYS[way].open is _open_ours:
         result["int8"] = _int8(folder, seed, config.work / name / "rows" / "test.jsonl")

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer import int8
 from trainer.families import BOUNDED
-from trainer.int8 import ROW_WISE, to_steps
+from trainer.int8 import EXACT_TERMS, ROW_WISE, to_steps
 
 ACTIVATIONS = (None, *BOUNDED)
 
@@ -48,6 +49,20 @@ def test_a_product_is_that_of_the_steps_and_exact(activation: str | None) -> Non
         expected = left.as_floats(torch.float64) @ right.as_floats(torch.float64).T + layer.bias
         actual = ROW_WISE.multiply(x, layer, activation=activation)
     assert float((actual - expected).abs().max() / expected.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("by_integers", [True, False])
+@pytest.mark.parametrize("width", [1, EXACT_TERMS, EXACT_TERMS + 1, 3000])
+def test_a_sum_of_the_largest_steps_is_exact_on_every_machine_and_under_autocast(
+    width: int, by_integers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "_multiplies_integers", lambda: by_integers)
+    x, weight = torch.full((2, width), -128, dtype=torch.int8), torch.full((3, width), 127, dtype=torch.int8)
+    x[1, 0] = 127  # a difference of 255 · 127 in a sum of up to 49 million must not get lost
+    with torch.autocast("cpu", torch.bfloat16):
+        sums = int8._integer_product(x, weight)
+    assert sums.dtype == torch.int32
+    assert sums.tolist() == [[-128 * 127 * width] * 3, [-128 * 127 * width + 255 * 127] * 3]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
