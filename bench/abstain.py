@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
+from bench.choice import choose
 from bench.comparison import cell, finish
 from bench.datasets import write_rows
 from bench.machine import describe_machine
@@ -80,8 +81,7 @@ class Answers(NamedTuple):
 def main() -> None:
     """Run the program."""
     config = tyro.cli(AbstainConfig, prog="python -m bench.abstain", description=__doc__)
-    if unknown := [name for name in config.only if name not in MODELS]:
-        raise SystemExit(f"error: --only takes {', '.join(map(repr, MODELS))}. Got {unknown[0]!r} instead.")
+    names = choose("--only", config.only, MODELS)
     splits = _read(config.data / "clinc150" / "data_full.json", every=config.every)
     machine = describe_machine()
     document = {
@@ -92,7 +92,7 @@ def main() -> None:
         "settings": {
             name: str(value) for name, value in asdict(config).items() if name not in ("data", "work", "output")
         },
-        "models": {name: _measure(_train(config, name, splits), splits) for name in config.only or MODELS},
+        "models": {name: _measure(_train(config, name, splits), splits) for name in names},
     }
     _print_table(document)
     finish(document, config.output)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
+from bench.choice import choose
 from bench.comparison import finish
 from bench.datasets import RECIPES, Recipe, write_splits
 from bench.intervals import student
@@ -49,7 +50,7 @@ class FinetuningConfig:
     int8: bool = False
     """Export the runs of ways of ours, and measure int8."""
     train: bool = True
-    """Train what is missing; --no-train: show what is there."""
+    """Train and export what is missing; --no-train: show what is there."""
     output: Path | None = None
     """Where the JSON document is written as well."""
 
@@ -122,12 +123,12 @@ WAYS: dict[str, Way] = {
 def main() -> None:
     """Run the program."""
     config = tyro.cli(FinetuningConfig, prog="python -m bench.finetuning", description=__doc__)
-    ways = config.ways or tuple(WAYS)
-    for document in config.known:
-        _take_over(json.loads(document.read_text()), config.work)
+    names, ways = choose("--only", config.only, SEEDS), choose("--ways", config.ways, WAYS)
+    for file in config.known:
+        _take_over(file, config.work)
     results = [
         result
-        for name in config.only or SEEDS
+        for name in names
         for seed in range(config.seeds or SEEDS[name])
         for way in ways
         if (result := _result(config, name, way, seed)) is not None
@@ -141,19 +142,17 @@ def main() -> None:
     )
 
 
-def _take_over(document: dict[str, Any], work: Path) -> None:
+def _take_over(file: Path, work: Path) -> None:
     """Write an earlier document's results where this program looks for them, but for those that lie there."""
+    document = json.loads(file.read_text())
     for way, settings in document["ways"].items():
         if way not in WAYS or WAYS[way].settings != settings:
-            raise ValueError(f"the known results of {way!r} are of other settings: {settings}")
+            raise SystemExit(f"error: --known {file}: its {way!r} is of other settings than ours: {settings}")
     for result in document["results"]:
-        folder = _folder(work, result["data"], result["way"])
+        folder, seed = _folder(work, result["data"], result["way"]), result["seed"]
         folder.mkdir(parents=True, exist_ok=True)
         int8 = result.pop("int8", None)
-        for name, found in (
-            (f"{result['seed']}.json", {"machine": document["machine"], **result}),
-            (f"{result['seed']}-int8.json", int8),
-        ):
+        for name, found in ((f"{seed}.json", {"machine": document["machine"], **result}), (f"{seed}-int8.json", int8)):
             if found is not None and not (folder / name).is_file():
                 (folder / name).write_text(json.dumps(found) + "\n")
 
@@ -179,20 +178,25 @@ def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[st
         file.write_text(json.dumps(told) + "\n")
     result = dict(json.loads(file.read_text()))
     if config.int8 and WAYS[way].open is _open_ours:
-        result["int8"] = _int8(folder, seed, config.work / name / "rows" / "test.jsonl")
+        measured = folder / f"{seed}-int8.json"
+        if config.train and not measured.is_file():
+            found = _measure_int8(
+                folder / str(seed), folder / f"{seed}-bundle", config.work / name / "rows" / "test.jsonl"
+            )
+            measured.write_text(json.dumps(found) + "\n")
+        if measured.is_file():
+            result["int8"] = json.loads(measured.read_text())
     return result
 
 
-def _int8(folder: Path, seed: int, test: Path) -> dict[str, Any]:
-    """Export a run, unless that was done before, and compare what int8 answers to the test rows with PyTorch's answers in fp32."""
-    file, run, bundle = folder / f"{seed}-int8.json", folder / str(seed), folder / f"{seed}-bundle"
-    if not file.is_file():
-        run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", "fp32", *INT8)
-        compared = compare_variants(bundle, answer_rows(open_run(run), test), INT8)
-        figures = {variant: found._asdict() for variant, found in compared.items()}
-        exact = {variant: len(path["trials"][-1]["exact"]) for variant, path in restored_weights(bundle).items()}
-        file.write_text(json.dumps({"figures": figures, "in_fp32": exact}) + "\n")
-    return dict(json.loads(file.read_text()))
+def _measure_int8(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
+    """Export a run, and compare what int8 answers to the test rows with PyTorch's answers in fp32."""
+    run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", "fp32", *INT8)
+    compared = compare_variants(bundle, answer_rows(open_run(run), test), INT8)
+    return {
+        "figures": {variant: found._asdict() for variant, found in compared.items()},
+        "in_fp32": {variant: len(path["trials"][-1]["exact"]) for variant, path in restored_weights(bundle).items()},
+    }
 
 
 def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import tyro
 
+from bench.choice import choose
 from bench.datasets import RECIPES, write_splits
 from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
@@ -41,7 +42,7 @@ class QualityConfig:
 def main() -> None:
     """Run the program."""
     config = tyro.cli(QualityConfig)
-    for name in config.only or SEEDS:
+    for name in choose("--only", config.only, SEEDS):
         for seed in range(SEEDS[name]):
             _run(config, name, seed)
     results = [json.loads(file.read_text()) for file in sorted(config.work.glob("*/result-*.json"))]

@@ -120,6 +120,66 @@ def test_the_plain_way_is_what_its_words_say() -> None:
     assert {name.replace("-", "_") for name in given} <= set(TrainConfig.__dataclass_fields__)
 
 
+def document(tmp_path: Path, **changed: str) -> Path:
+    found = {"rows": 1, "raw": {"accuracy": 0.5}, "shipped": {"accuracy": 0.5}}
+    result = {
+        "data": "trec",
+        "way": "plain",
+        "seed": 0,
+        "seconds": 60,
+        "metric": "accuracy",
+        "eval": found,
+        "test": found,
+    }
+    int8 = {"figures": {}, "in_fp32": {"int8": 3}}
+    content = {
+        "machine": {"processor": "elsewhere"},
+        "ways": {"plain": WAYS["plain"].settings, **changed},
+        "results": [{**result, "int8": int8}, {**result, "seed": 1, "machine": {"processor": "a third"}}],
+    }
+    file = tmp_path / "known.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.fixture
+def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Give a function: flags → the document that the program prints; nothing is trained."""
+
+    def run(*flags: str) -> dict[str, Any]:
+        monkeypatch.setattr(
+            "sys.argv", ["finetuning", f"--data={tmp_path}", f"--work={tmp_path}", "--no-train", *flags]
+        )
+        finetuning.main()
+        return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+    return run
+
+
+def test_results_of_other_machines_are_taken_over_and_say_whose_they_are(answer: Any, tmp_path: Path) -> None:
+    first, second = answer("--known", str(document(tmp_path)))["results"]
+    assert (first["seed"], first["machine"]) == (0, {"processor": "elsewhere"})
+    assert (second["seed"], second["machine"]) == (1, {"processor": "a third"})
+    assert "int8" not in first
+    own = tmp_path / "trec" / "plain" / "0.json"
+    own.write_text(json.dumps({**first, "machine": {"processor": "here"}}))
+    again = answer("--known", str(document(tmp_path)), "--ways", "plain")["results"]
+    assert [result["machine"]["processor"] for result in again] == ["here", "a third"]
+    exported = json.loads((tmp_path / "trec" / "plain" / "0-int8.json").read_text())
+    assert exported == {"figures": {}, "in_fp32": {"int8": 3}}
+
+
+def test_results_of_other_settings_are_refused(answer: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"known\.json: its 'plain' is of other settings than ours: twice the rate"):
+        answer("--known", str(document(tmp_path, plain="twice the rate")))
+
+
+@pytest.mark.parametrize(("flag", "known"), [("--only", "'trec', 'mrpc'"), ("--ways", "'portabert', 'plain'")])
+def test_a_data_set_or_a_way_there_is_not_is_refused(answer: Any, flag: str, known: str) -> None:
+    with pytest.raises(SystemExit, match=rf"error: {flag} takes {known}, .*\. Got 'other' instead"):
+        answer(flag, "other")
+
+
 def test_a_difference_is_paired_by_seed() -> None:
     def result(value: float) -> dict[str, Any]:
         return {"test": {"shipped": {"accuracy": value}}}
