@@ -117,7 +117,6 @@ def export(config: ExportConfig, *, say: Callable[[str], None]) -> Report:
             golden_logits=golden_logits,
             weights=partial(_weights, checkpoint, drawn["exporter"]),
             rows=rows,
-            quant_aware=checkpoint.config.quant_aware > 0,
             int8_rows=int8_rows,
             rows_digest=rows_digest,
             stages=stages,

@@ -63,8 +63,7 @@ class Workshop:
         golden_logits: PyTorch's, of the golden texts.
         weights: reads those of an encoder that is written, once int8 is to be made anew; None of one that was traced.
         rows: the evaluation rows; None where there are none.
-        quant_aware: whether the model was trained in int8: then weights are rounded as in training.
-        int8_rows: the evaluation rows with PyTorch's answers in int8, to which the variants IN_INT8 of such a model are held, none of their weights restored to fp32; None for others.
+        int8_rows: of a model that was trained in int8, the evaluation rows with PyTorch's answers in it: the variants IN_INT8 are rounded as in training and held to these, none of their weights restored to fp32; None for others.
         rows_digest: of them.
         stages: what earlier exports made.
         say: where lines for people go.
@@ -76,7 +75,6 @@ class Workshop:
     golden_logits: Sequence[Floats]
     weights: Callable[[], EncoderWeights | None]
     rows: Rows | None
-    quant_aware: bool
     int8_rows: Rows | None
     rows_digest: str
     stages: Stages
@@ -112,8 +110,9 @@ class Workshop:
         if folder != self.folder:
             for stored in REQUIRED_FILES:  # with them a folder can be opened and asked
                 shutil.copy(self.folder / stored, folder)
-        open_it, restored, quantizer = partial(self._open, name, folder), None, self._quantizer
+        open_it, restored = partial(self._open, name, folder), None
         if self.rows is None:
+            quantizer = self._quantizer
             quantizer.write(name, file, frozenset())
         else:
             with suppress(
@@ -141,10 +140,8 @@ class Workshop:
         """Give the ways to make a variant, the first that passes being taken: by which weights, held to which answers, with which limits."""
         assert self.rows is not None
         if self.int8_rows is not None and name in IN_INT8:
-            yield self._quantizer, self.int8_rows, replace(self.config, restore=False)
-            yield self._observed_quantizer, self.rows, self.config
-        else:
-            yield self._quantizer, self.rows, self.config
+            yield self._quantizer_of_training, self.int8_rows, replace(self.config, restore=False)
+        yield self._quantizer, self.rows, self.config
 
     def _write_bf16(self, file: Path) -> None:
         weights = self.weights()
@@ -191,12 +188,13 @@ class Workshop:
 
     @cached_property
     def _quantizer(self) -> Quantizer:
-        """Round weights as training did, or where it did not, by what flows through the model."""
-        return self._prepare(None if self.quant_aware else self.rows)
+        """Round weights by what flows through the model; to nearest where there are no rows."""
+        return self._prepare(self.rows)
 
     @cached_property
-    def _observed_quantizer(self) -> Quantizer:
-        return self._prepare(self.rows)
+    def _quantizer_of_training(self) -> Quantizer:
+        """Round weights to nearest, as training in int8 does."""
+        return self._prepare(None)
 
     def _prepare(self, rows: Rows | None) -> Quantizer:
         draft = self.draft
