@@ -1,12 +1,15 @@
-"""A small valid profile, for the tests of everything that reads one."""
+"""A small valid profile and a whole bundle of dummy files, for the tests of everything that reads one."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.profile import Choice, Conditions, Host, Measurement, Profile
+
+from .bundles import write_whole
 
 HOST = Host(bundle="0" * 64, processor="a processor", threads=2, versions={"numpy": "2.0"})
 # One thread, which every machine has.
@@ -53,3 +56,9 @@ def make_profile() -> Callable[..., Profile]:
         return replace(made, **values)
 
     return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Give a whole bundle of dummy files."""
+    return write_whole(tmp_path / "bundle")
