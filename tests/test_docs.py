@@ -54,7 +54,7 @@ def test_the_readmes_commands_run_in_order_and_the_demo_learns(tmp_path: Path) -
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1200,
             env=environment(),
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -9,7 +9,7 @@ from runtime.tasks import sigmoid
 from .calibration import CONFIDENCE, Calibration, Evidence, diagram, precision_by_coverage, scaled
 from .evaluate import Shipped
 from .page import Picture, image, section, table
-from .plots import plot_coverage, plot_reliability
+from .plots.calibration import plot_coverage, plot_reliability
 
 RELIABILITY_INCHES = 4.6
 COVERAGE_INCHES = (8.1, 4.0)  # the column of the page, and a phone

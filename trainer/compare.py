@@ -109,7 +109,7 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _draw(runs: Sequence[Run], file: Path) -> None:
-    from .plots import plot_comparison
+    from .plots.runs import plot_comparison
 
     metric = runs[0].config.best_metric or OBJECTIVES[runs[0].config.task].best_metric
     curves = {}

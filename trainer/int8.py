@@ -78,10 +78,12 @@ def _integer_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Multiply int8 (T, K) by int8 (N, K): (T, N) int32; exact."""
     if x.device.type == "cpu" and _multiplies_integers():
         return torch._int_mm(x, weight.T)
+    sums = torch.zeros(len(x), len(weight), dtype=torch.int32, device=x.device)
     with torch.autocast(x.device.type, enabled=False):
-        pieces = zip(x.split(EXACT_TERMS, dim=1), weight.split(EXACT_TERMS, dim=1), strict=True)
-        first, *others = ((some.float() @ columns.float().T).int() for some, columns in pieces)
-    return sum(others, start=first)
+        for first in range(0, x.shape[1], EXACT_TERMS):
+            terms = slice(first, first + EXACT_TERMS)
+            sums += (x[:, terms].float() @ weight[:, terms].float().T).int()
+    return sums
 
 
 @functools.cache

@@ -40,7 +40,7 @@ def choose_network(model: Any, *, per_token: bool, inputs: tuple[str, ...], pad_
         packed = Packed(model, per_token=per_token, inputs=inputs)
         apart = difference(try_out(packed, texts), try_out(padded, texts))
         if apart <= TOLERANCE:
-            return Choice(packed, "texts are packed: no padding is computed")
+            return Choice(packed, packed.description)
         reason = f"this version of transformers computes something else: logits differ by {apart:.1e}"
     return Choice(padded, f"texts are padded to their batch's longest: no packed pass for this model ({reason})")
 

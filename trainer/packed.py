@@ -13,9 +13,8 @@ import torch
 
 from runtime.encode import Batch
 
-from . import modernbert, post_norm
+from . import attention, modernbert, post_norm, rectangle
 from .arithmetic import EXACT
-from .attention import attend
 from .families import FAMILIES
 from .int8 import ROW_WISE
 from .losses import Floats, Target
@@ -35,6 +34,11 @@ PACKED: dict[str, Walk] = {
     **dict.fromkeys(FAMILIES, Walk(post_norm.PostNorm, post_norm.unsupported)),
     "modernbert": Walk(modernbert.ModernBert, modernbert.unsupported),
 }
+
+
+BY_BLOCKS = (
+    "cpu",
+)  # where attention goes by blocks of one length; elsewhere by a rectangle, for a launch costs more than padding
 
 
 class Packed(torch.nn.Module):
@@ -65,16 +69,35 @@ class Packed(torch.nn.Module):
 
     def forward(self, packing: Packing, noise: Noise | None = None) -> torch.Tensor:
         """Compute logits (B, C), or (T, C) for a tagger; `noise` says what is dropped while training."""
-        packing = packing.to(next(self.model.parameters()).device)
+        packing = packing.to(self._device)
         noise = noise if self.training else None
         in_int8 = self.trains_in_int8 if self.training else self.answers_in_int8
         logits: torch.Tensor = self._walk(
             packing,
-            partial(attend, blocks=packing.blocks, noise=noise),
+            self._attend(packing.cu_seqlens, noise),
             noise.drop if noise else lambda x, p: x,
             ROW_WISE if in_int8 else EXACT,
         )
         return logits
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def description(self) -> str:
+        """Say for people what is computed."""
+        return f"texts are packed: {'no padding is computed' if self._by_blocks else 'padding is computed in attention alone'}"
+
+    @property
+    def _by_blocks(self) -> bool:
+        return self._device.type in BY_BLOCKS
+
+    def _attend(self, cu_seqlens: npt.NDArray[np.int32], noise: Noise | None) -> Callable[..., torch.Tensor]:
+        if self._by_blocks:
+            return partial(attention.attend, blocks=attention.find_blocks(cu_seqlens), noise=noise)
+        return partial(rectangle.attend, rectangle=rectangle.make_rectangle(cu_seqlens, self._device), noise=noise)
 
     def stack(self, targets: Sequence[Target], lengths: npt.NDArray[np.int32]) -> torch.Tensor:
         """Put the targets of B texts beside their logits: (B,), (B, C), or (T,) for a tagger."""

@@ -8,8 +8,6 @@ import torch
 
 from runtime.encode import Batch
 
-from .attention import Block, find_blocks
-
 
 class Packing(NamedTuple):
     """B packed texts.
@@ -19,17 +17,17 @@ class Packing(NamedTuple):
         token_type_ids: (T,).
         positions: (T,) as the model's table of positions counts them.
         firsts: (B,) the row of each text's first token.
-        blocks: the texts of one length that follow each other.
+        cu_seqlens: (B+1,) where texts begin, and T; an array.
     """
 
     input_ids: torch.Tensor
     token_type_ids: torch.Tensor
     positions: torch.Tensor
     firsts: torch.Tensor
-    blocks: tuple[Block, ...]
+    cu_seqlens: npt.NDArray[np.int32]
 
     def to(self, device: torch.device) -> "Packing":
-        """Move it to a device."""
+        """Move its tensors to a device."""
         return self._replace(
             input_ids=self.input_ids.to(device, non_blocking=True),
             token_type_ids=self.token_type_ids.to(device, non_blocking=True),
@@ -50,7 +48,7 @@ def pack(batch: Batch, *, padding_idx: int | None) -> Packing:
         torch.from_numpy(batch.token_type_ids),
         torch.from_numpy(_positions(batch, padding_idx)),
         torch.from_numpy(batch.cu_seqlens[:-1].astype(np.int64)),
-        find_blocks(batch.cu_seqlens),
+        batch.cu_seqlens,
     )
 
 

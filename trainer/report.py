@@ -21,7 +21,8 @@ from .model_card import trained_weights, write_card
 from .objectives import OBJECTIVES
 from .pace import overall, share_of_peak
 from .page import Picture, image, page, scrolling, section, table
-from .plots import plot_confusion, plot_curves
+from .plots.confusion import plot_confusion
+from .plots.curves import plot_curves
 from .wording import NAMES, WORDING
 
 NUM_MISTAKES = 10  # rows in the table of the most frequent ones

@@ -5,7 +5,7 @@ from html import escape
 
 from .compare import align
 from .page import Picture, image, section, table
-from .plots import Dots, plot_trials
+from .plots.runs import Dots, plot_trials
 from .search_space import Choice, Range, Space
 from .study import Trial
 from .wording import NAMES

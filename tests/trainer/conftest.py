@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from runtime.encode import Batch
-from trainer import loop
 from trainer.packed import Packed
 from trainer.padded import Padded
 
@@ -32,8 +31,8 @@ def files(tmp_path: Path, texts: list[str]) -> dict[str, str]:
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the report out: its plots take longer than trainings of tiny models."""
-    monkeypatch.setattr(loop, "write_report", lambda run, **_: None)
-    monkeypatch.setattr(loop, "write_sections", lambda shipped, **_: [])
+    monkeypatch.setattr("trainer.finish.write_report", lambda run, **_: None)
+    monkeypatch.setattr("trainer.finish.write_sections", lambda shipped, **_: [])
 
 
 @pytest.fixture

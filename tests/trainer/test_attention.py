@@ -1,14 +1,34 @@
-"""Attention over packed texts, against torch's own on one text after the other."""
+"""Attention over packed texts, by blocks and in a rectangle, against torch's own on one text after the other."""
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.attention import Block, attend, find_blocks
+from trainer.attention import Block, find_blocks
+from trainer.attention import attend as attend_by_blocks
 from trainer.noise import Noise
+from trainer.rectangle import attend as attend_in_rectangle
+from trainer.rectangle import make_rectangle
+
+Attend = Callable[..., torch.Tensor]
+
+
+@pytest.fixture(params=["blocks", "rectangle"])
+def attend_to(request: pytest.FixtureRequest) -> Callable[[list[int]], Attend]:
+    """Give a function: the lengths of texts → attention over them."""
+
+    def make(lengths: list[int]) -> Attend:
+        if request.param == "blocks":
+            return partial(attend_by_blocks, blocks=find_blocks(bounds(lengths)))
+        return partial(attend_in_rectangle, rectangle=make_rectangle(bounds(lengths), torch.device("cpu")))
+
+    return make
 
 
 def bounds(lengths: list[int]) -> np.ndarray:
@@ -39,7 +59,7 @@ def tensors(num_queries: int, num_tokens: int, width: int) -> tuple[torch.Tensor
     return q, kv
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=7),
     st.integers(1, 3),
@@ -47,13 +67,13 @@ def tensors(num_queries: int, num_tokens: int, width: int) -> tuple[torch.Tensor
     st.one_of(st.none(), st.integers(0, 5)),
 )
 def test_each_text_attends_to_itself_as_if_it_were_alone_forward_and_backward(
-    lengths: list[int], num_heads: int, firsts: bool, window: int | None
+    attend_to: Callable[[list[int]], Attend], lengths: list[int], num_heads: int, firsts: bool, window: int | None
 ) -> None:
     if firsts and len(lengths) == sum(lengths):
         firsts = False  # texts of one token each: the first is all there is
     q, kv = tensors(len(lengths) if firsts else sum(lengths), sum(lengths), 4 * num_heads)
     expected = one_by_one(q, kv, lengths, num_heads, window)
-    found = attend(q, kv, blocks=find_blocks(bounds(lengths)), num_heads=num_heads, window=window)
+    found = attend_to(lengths)(q, kv, num_heads=num_heads, window=window)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)  # the softmax is in fp32
     gradient = torch.randn_like(expected)
     for one, two in zip(
@@ -66,11 +86,13 @@ def test_texts_of_one_length_make_one_block() -> None:
     assert find_blocks(bounds([3, 3, 5, 2, 2, 2])) == (Block(0, 2, 0, 3), Block(2, 1, 6, 5), Block(3, 3, 11, 2))
 
 
-def test_dropped_weights_get_no_gradient_and_the_others_one_that_is_scaled() -> None:
+def test_dropped_weights_get_no_gradient_and_the_others_one_that_is_scaled(
+    attend_to: Callable[[list[int]], Attend],
+) -> None:
     """The reference: the same factors, applied to the weights by torch."""
     lengths, p = [6, 6], 0.4
     q, kv = tensors(12, 12, 8)
-    found = attend(q, kv, blocks=find_blocks(bounds(lengths)), num_heads=2, p=p, noise=Noise(3))
+    found = attend_to(lengths)(q, kv, num_heads=2, p=p, noise=Noise(3))
     heads = [part.view(2, 6, 2, 4).transpose(1, 2) for part in (q, *kv.chunk(2, dim=1))]  # (b, heads, n, d)
     weights = torch.softmax(heads[0] @ heads[1].transpose(2, 3) / 2, dim=-1)
     factors = Noise(3).factors(weights.flatten(0, 1), p).view_as(weights)
@@ -85,6 +107,18 @@ def test_dropped_weights_get_no_gradient_and_the_others_one_that_is_scaled() -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_answer_has_the_type_of_the_queries(dtype: torch.dtype) -> None:
+def test_the_answer_has_the_type_of_the_queries(attend_to: Callable[[list[int]], Attend], dtype: torch.dtype) -> None:
     q, kv = (tensor.to(dtype) for tensor in tensors(5, 5, 8))
-    assert attend(q, kv, blocks=find_blocks(bounds([5])), num_heads=2).dtype == dtype
+    assert attend_to([5])(q, kv, num_heads=2).dtype == dtype
+
+
+def test_padding_in_a_rectangle_reaches_no_gradient_even_where_it_sees_nothing() -> None:
+    """With a window of 0 a place that is padding sees none of its text's tokens."""
+    lengths = [6, 1]
+    q, kv = tensors(7, 7, 8)
+    attend = partial(attend_in_rectangle, rectangle=make_rectangle(bounds(lengths), torch.device("cpu")))
+    attend(q, kv, num_heads=2, window=0).sum().backward()
+    assert q.grad is not None
+    assert kv.grad is not None
+    assert bool(torch.isfinite(q.grad).all())
+    torch.testing.assert_close(kv.grad, torch.cat([torch.zeros(7, 8), torch.ones(7, 8)], dim=1).double())

@@ -8,7 +8,6 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 
 from trainer.card_metadata import UNPUBLISHED
-from trainer.checkpoint import RunRecord
 from trainer.config import TrainConfig
 from trainer.data import Evaluation
 from trainer.metrics import Metrics
@@ -16,28 +15,13 @@ from trainer.model_card import write_card
 from trainer.objectives import OBJECTIVES
 from trainer.wording import NAMES, WORDING
 
-RECORD = RunRecord(
-    constant_loss=1.0,
-    complete=True,
-    step=40,
-    total_steps=40,
-    best_step=20,
-    labels=("a", "b"),
-    max_length=128,
-    evaluation=Evaluation(source="/home/someone/dev.csv", sha256="a" * 64, split="eval", num_rows=6),
-    eval=None,
-    test=None,
-    model_sha256="b" * 64,
-    made_by={"portabert": "0.1.0"},
-    num_weights=22_700_000,
-    num_trained=11_350_000,
-)
+from .reports import LABELS, RECORD
 
 
 def card(config: TrainConfig, **changes: Any) -> ModelCard:
     """Write a card and let huggingface_hub read it; what it cannot read it raises."""
     measured = Metrics({name: 0.25 + index / 8 for index, name in enumerate(OBJECTIVES[config.task].metrics)}, [], None)
-    given: dict[str, Any] = {"record": RECORD, "measured": measured, "tested": None, "labels": ("a", "b")}
+    given: dict[str, Any] = {"record": RECORD, "measured": measured, "tested": None, "labels": LABELS}
     return ModelCard(write_card(config=config, **{**given, **changes}))
 
 

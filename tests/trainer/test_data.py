@@ -13,7 +13,6 @@ import pytest
 from runtime.errors import InputError
 from runtime.problems import DataError
 from runtime.records import Record, Span
-from trainer import loop
 from trainer.__main__ import main
 from trainer.config import TrainConfig
 from trainer.data import hold_out, load_data, read_evaluation, read_labelled
@@ -345,7 +344,7 @@ def test_bad_rows_are_told_before_a_model_is_loaded_or_a_folder_made(
     told: str,
 ) -> None:
     loaded: list[str] = []
-    monkeypatch.setattr(loop, "load_pretrained", lambda name, **_: loaded.append(name))
+    monkeypatch.setattr("trainer.prepare.load_pretrained", lambda name, **_: loaded.append(name))
     (tmp_path / name).write_bytes(content)
     assert main([f"--train={tmp_path / name}", f"--output={tmp_path / 'run'}"]) == 1
     assert re.search(told, capsys.readouterr().err)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from runtime.bundle import sha256
 from runtime.errors import InputError
 from runtime.tasks import softmax
-from trainer import loop
+from trainer import evaluate, loop, states
 from trainer.__main__ import main
 from trainer.checkpoint import open_run, read_record
 from trainer.config import TrainConfig
@@ -206,7 +206,7 @@ def test_bf16_trains_and_keeps_fp32_weights(train: Run) -> None:
 @pytest.fixture
 def told_metrics(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Give a function that makes the n-th evaluation say what it is told, and the ones behind the last what is true."""
-    true = loop.evaluate
+    true = evaluate.evaluate
 
     def tell(name: str, *values: float) -> None:
         left = list(values)
@@ -215,7 +215,7 @@ def told_metrics(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             metrics = true(*arguments, **settings)
             return metrics._replace(values={**metrics.values, name: left.pop(0)}) if left else metrics
 
-        monkeypatch.setattr(loop, "evaluate", evaluate)
+        monkeypatch.setattr("trainer.run.evaluate", evaluate)
 
     return tell
 
@@ -223,13 +223,13 @@ def told_metrics(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def kept_weights(monkeypatch: pytest.MonkeyPatch) -> dict[int, torch.Tensor]:
     """Note the classifier's weights whenever they are saved as the best so far."""
     kept: dict[int, torch.Tensor] = {}
-    save = loop.save_best
+    save = states.save_best
 
     def note(folder: Path, step: int, *, model: Any, tokenizer: Any) -> None:
         kept[len(kept)] = model.state_dict()["classifier.weight"].clone()
         save(folder, step, model=model, tokenizer=tokenizer)
 
-    monkeypatch.setattr(loop, "save_best", note)
+    monkeypatch.setattr("trainer.run.save_best", note)
     return kept
 
 
@@ -285,7 +285,7 @@ def test_an_error_is_better_when_lower(
 def test_a_metric_that_the_task_does_not_have_is_refused_before_anything_is_done(
     train: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loop, "load_data", lambda config: pytest.fail("no row must be read"))
+    monkeypatch.setattr("trainer.prepare.load_data", lambda config: pytest.fail("no row must be read"))
     with pytest.raises(InputError, match=r"--best-metric must be one of accuracy, macro_f1 .*Got 'f1' instead"):
         train(best_metric="f1")
     assert not (tmp_path / "run").exists()
@@ -301,7 +301,7 @@ def test_patience_ends_a_run_that_gets_no_better(train: Run, told_metrics: Calla
 
 def test_states_are_saved_as_often_as_asked_for(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(loop, "save_state", lambda folder, *, progress, **_: saved.append(progress.step))
+    monkeypatch.setattr("trainer.run.save_state", lambda folder, *, progress, **_: saved.append(progress.step))
     train("a", epochs=3)
     train("b", epochs=3, save_steps=4)
     assert saved == [3, 6, 9, 4, 8, 9]
@@ -310,8 +310,7 @@ def test_states_are_saved_as_often_as_asked_for(train: Run, monkeypatch: pytest.
 def test_a_run_is_whole_only_after_its_report(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[tuple[bool, bool]] = []
     monkeypatch.setattr(
-        loop,
-        "write_report",
+        "trainer.finish.write_report",
         lambda run, **_: found.append(((run / "model.safetensors").is_file(), (run / "run.json").is_file())),
     )
     assert read_record(train(epochs=1)).complete

@@ -44,6 +44,14 @@ def load(make_encoder_folder: Callable[[str], Path]) -> Callable[..., tuple[Any,
     return run
 
 
+@pytest.fixture(params=["as on a CPU", "as on a GPU"])
+def device_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let attention go by blocks of one length, and in a rectangle."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr("trainer.packed.BY_BLOCKS", ())
+
+
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_the_padded_model(
@@ -77,6 +85,7 @@ def test_modernbert_that_averages_its_tokens(load: Callable[..., Any], loss_and_
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_drops_what_the_noise_says_and_evaluation_nothing(family: str, load: Callable[..., Any]) -> None:
     settings = {"classifier_dropout": 0.2, "attention_dropout": 0.2} if family == "modernbert" else {}
@@ -92,6 +101,7 @@ def test_training_drops_what_the_noise_says_and_evaluation_nothing(family: str, 
     torch.testing.assert_close(packed(feed), plain)  # without noise there is none
 
 
+@pytest.mark.usefixtures("device_kind")
 def test_dropout_is_where_transformers_has_it(load: Callable[..., Any]) -> None:
     """On average over many draws both passes give the same logits, with the same spread."""
     model, inputs = load("bert", "AutoModelForSequenceClassification")
@@ -125,6 +135,13 @@ def test_a_model_that_can_be_packed_is_and_the_line_says_so(family: str, load: C
     )
     assert isinstance(choice.network, Packed)
     assert choice.description == "texts are packed: no padding is computed"
+
+
+def test_where_attention_pads_the_line_says_so(load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.packed.BY_BLOCKS", ())
+    model, inputs = load("bert", "AutoModelForTokenClassification")
+    packed = Packed(model, per_token=True, inputs=inputs)
+    assert packed.description == "texts are packed: padding is computed in attention alone"
 
 
 @pytest.mark.parametrize(

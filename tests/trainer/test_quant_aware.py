@@ -17,6 +17,7 @@ from trainer.checkpoint import open_run, read_record
 from trainer.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.packed import Packed
+from trainer.step import Stepper
 
 EPOCHS = 3
 
@@ -85,7 +86,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
     config: Callable[..., TrainConfig], stopped_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = train(config("undisturbed", save_steps=1))
-    take, steps = loop.Stepper.take, []
+    take, steps = Stepper.take, []
 
     def stop(self: Any, step: int, indices: Any) -> torch.Tensor:
         if step == stopped_at and not steps:
@@ -93,7 +94,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
             raise KeyboardInterrupt  # before the step: as a kill would leave the folder
         return take(self, step, indices)
 
-    monkeypatch.setattr(loop.Stepper, "take", stop)
+    monkeypatch.setattr(Stepper, "take", stop)
     with pytest.raises(KeyboardInterrupt):
         train(config("killed", save_steps=1))
     resumed = train(config("killed", save_steps=1, resume=True))

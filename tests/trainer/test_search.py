@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import InputError
-from trainer import loop, search, siblings
+from trainer import evaluate, finish, loop, run, search, siblings
 from trainer.__main__ import main
 from trainer.checkpoint import open_run, read_config, read_record
 from trainer.config import TUNED, TrainConfig
@@ -61,7 +61,9 @@ def undisturbed(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing while trials are killed again and again; the undisturbed run, made for all tests before, has its report."""
     monkeypatch.setattr(search, "write_section", lambda trials, **_: f"<p>{len(trials)} trials</p>")
-    monkeypatch.setattr(loop, "write_report", lambda run, sections, **_: (run / "report.html").write_text(sections[-1]))
+    monkeypatch.setattr(
+        "trainer.finish.write_report", lambda run, sections, **_: (run / "report.html").write_text(sections[-1])
+    )
 
 
 def figures(run: Path) -> dict[str, Any]:
@@ -126,14 +128,14 @@ def test_no_test_row_is_looked_at_before_the_choice_is_made(
     flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, seen = tmp_path / "run", list[tuple[int, int]]()
-    logits = loop.evaluate.__globals__["compute_logits"]
+    logits = evaluate.evaluate.__globals__["compute_logits"]
 
     def compute_logits(wrapped: Any, encoded: Any, **rest: Any) -> Any:
         done = run / "tune.json"
         seen.append((len(encoded.batch.lengths), len(figures(run)["trials"]) if done.is_file() else 0))
         return logits(wrapped, encoded, **rest)
 
-    monkeypatch.setitem(loop.evaluate.__globals__, "compute_logits", compute_logits)
+    monkeypatch.setitem(evaluate.evaluate.__globals__, "compute_logits", compute_logits)
     assert main([*flags, f"--output={run}"]) == 0
     assert [trials for num_rows, trials in seen if num_rows == 16] == [TRIALS]
     assert len([num_rows for num_rows, _ in seen if num_rows == 24]) == 3 * TRIALS + 1
@@ -225,14 +227,14 @@ def test_where_every_trial_fails_the_first_reason_is_told(
 @pytest.mark.parametrize(
     ("place", "name", "moments"),
     [
-        (loop, "save_state", (1, 4, 9, 12)),  # in the middle of a trial, before its state is whole
-        (loop, "evaluate", (2, 5)),
+        (run, "save_state", (1, 4, 9, 12)),  # in the middle of a trial, before its state is whole
+        (run, "evaluate", (2, 5)),
         (search, "write_config", (1, 2)),  # the flags of the search; those of the kept run
         (search, "drop_weights", (1, 2)),
         (search, "write_synced", (1, 3, 4)),
         (Study, "add", (1, 2, 3)),
-        (loop, "measure_shipped", (1,)),
-        (loop, "publish", (1,)),
+        (finish, "measure_shipped", (1,)),
+        (finish, "publish", (1,)),
         (search, "ship", (1,)),
         (siblings, "take_over", (1,)),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainer.config import TrainConfig
-from trainer.plots import Dots, plot_trials
+from trainer.plots.runs import Dots, plot_trials
 from trainer.search_report import shown, tabulate, write_section
 from trainer.search_space import space_of
 from trainer.study import Trial

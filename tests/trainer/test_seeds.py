@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from export.__main__ import main as export
 from runtime.errors import InputError
-from trainer import loop, seeds
+from trainer import seeds
 from trainer.__main__ import main
 from trainer.checkpoint import open_run, read_record
 from trainer.config import TrainConfig
@@ -47,7 +47,7 @@ def flags(tmp_path: Path, texts: list[str], make_encoder_folder: Callable[[str],
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "write_report", lambda run, **_: (run / "report.html").write_text(str(run)))
+    monkeypatch.setattr("trainer.finish.write_report", lambda run, **_: (run / "report.html").write_text(str(run)))
 
 
 def test_the_best_run_ships_and_mean_and_deviation_are_told(

@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runtime.errors import InputError
-from trainer import loop, trackers
+from trainer import loop, states, trackers
 from trainer.config import TrainConfig
 from trainer.trackers import FOLDER, IDS, KINDS, Entry, Kind, Opened, Trackers, figures, names_of
 
@@ -23,7 +23,7 @@ def train(
     make_encoder_folder: Callable[[str], Path], tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Train:
     """Give a function that trains for 24 steps on 48 rows: settings → run folder; `said` of the function gets the lines."""
-    monkeypatch.setattr(loop, "write_report", lambda run, **_: None)
+    monkeypatch.setattr("trainer.finish.write_report", lambda run, **_: None)
     monkeypatch.setattr(loop, "LOG_STEPS", 2)
     rows = [{"text": text, "label": "ab"[index % 2]} for index, text in enumerate(texts[:60])]
     for name, part in (("train", rows[:48]), ("eval", rows[48:])):
@@ -80,7 +80,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let a training die where it would save its n-th state."""
-    save, saves = loop.save_state, [0]
+    save, saves = states.save_state, [0]
 
     def dying(*arguments: Any, **settings: Any) -> None:
         saves[0] += 1
@@ -88,7 +88,7 @@ def kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise KeyboardInterrupt
         save(*arguments, **settings)
 
-    monkeypatch.setattr(loop, "save_state", dying)
+    monkeypatch.setattr("trainer.run.save_state", dying)
 
 
 def lines_of(run: Path) -> list[tuple[int, str, float]]:
