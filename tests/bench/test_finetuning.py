@@ -95,29 +95,31 @@ def test_ways_of_ours_are_trained_once_with_the_same_rows_and_seed(
     monkeypatch.setattr(runs, "run_module", lambda *arguments: called.append(arguments))
     files = {split: tmp_path / f"{split}.jsonl" for split in ("train", "eval", "test")}
     job = finetuning.Job("mrpc", files, tmp_path / "run", 3)
-    for way in ("plain", "quant-aware"):
+    for way in ("plain", "quant-aware", "layer decay"):
         WAYS[way].train(job)
     for flags in called:
         assert {f"--train={files['train']}", f"--eval={files['eval']}", "--seed=3", "--epochs=5"} <= set(flags)
         assert not any("test" in Path(flag).name for flag in flags if "jsonl" in flag)
-    assert ["--quant-aware=1" in flags for flags in called] == [False, True]
+    assert ["--quant-aware=1" in flags for flags in called] == [False, True, False]
+    assert ["--layer-decay=0.9" in flags for flags in called] == [False, False, True]
+    assert all("--learning-rate=0.0001" in flags for flags in called)
     job.run.mkdir()
     (job.run / "run.json").write_text('{"complete": true}')
     WAYS["plain"].train(job)
-    assert len(called) == 2
+    assert len(called) == 3
 
 
 def test_the_plain_way_is_what_its_words_say() -> None:
     """Its flags are spelt out, so that other defaults would not change it."""
-    given = dict(flag.removeprefix("--").split("=") for flag in finetuning.PLAIN)
-    assert given == {
-        "learning-rate": "1e-4",
-        "warmup-fraction": "0.1",
-        "layer-decay": "1",
-        "reinit-layers": "0",
-        "weight-decay": "0.01",
+    assert WAYS["plain"].settings == "AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers"
+    assert finetuning.PLAIN == {
+        "learning_rate": 1e-4,
+        "warmup_fraction": 0.1,
+        "layer_decay": 1,
+        "reinit_layers": 0,
+        "weight_decay": 0.01,
     }
-    assert {name.replace("-", "_") for name in given} <= set(TrainConfig.__dataclass_fields__)
+    assert set(finetuning.PLAIN) <= set(TrainConfig.__dataclass_fields__)
 
 
 def document(tmp_path: Path, **changed: str) -> Path:
@@ -182,14 +184,15 @@ def test_a_data_set_or_a_way_there_is_not_is_refused(answer: Any, flag: str, kno
 
 def test_a_difference_is_paired_by_seed() -> None:
     def result(value: float) -> dict[str, Any]:
-        return {"test": {"shipped": {"accuracy": value}}}
+        return {"test": {"shipped": {"accuracy": value}}, "eval": {"shipped": {"accuracy": value / 2}}}
 
     first = {0: result(0.5), 1: result(0.7), 2: result(0.9)}
     second = {1: result(0.8), 2: result(0.9)}
-    assert _difference(first, first, "accuracy") == "–"
-    assert _difference(first, {2: result(0.8)}, "accuracy") == "-0.1000"
+    assert _difference(first, first, "accuracy", "test") == "–"
+    assert _difference(first, {2: result(0.8)}, "accuracy", "test") == "-0.1000"
+    assert _difference(first, {2: result(0.8)}, "accuracy", "eval") == "-0.0500"
     interval = student([0.1, 0.0])
-    assert _difference(first, second, "accuracy") == f"+0.0500 [{interval.low:+.4f}, {interval.high:+.4f}]"
+    assert _difference(first, second, "accuracy", "test") == f"+0.0500 [{interval.low:+.4f}, {interval.high:+.4f}]"
 
 
 def test_students_interval_is_the_known_one() -> None:
