@@ -89,7 +89,7 @@ def restore(
     trials.append(Trial((), *judge()))
     if not trials[0].problems:
         return Restored((trials[0],), {}, len(sizes))
-    say(f"{trials[0].problems[0]}: looking for the weights that cost most")
+    say(f"{trials[0].problems[0]}; looking for the weights that cost most in int8, to keep them in fp32")
     errors = {}
     for name in sizes:
         write(frozenset(sizes) - {name})

@@ -33,6 +33,7 @@ from .stages import Stages
 from .variants import ENGINES, FILES, IN_INT8, INT8_VARIANTS, NATIVE, Quantizer, prepare_int8
 
 INVARIANCE_ROWS = 64  # answered alone and together
+ALLOW_MORE = "Leave it out of --variants, or allow more"  # the way out, of a variant over its limits
 GOLDEN_LIMIT = 1e-3  # fp32 on the golden texts: other CPUs round otherwise
 
 
@@ -120,9 +121,7 @@ class Workshop:
             ):  # said where the variant is verified; all in int8 was written before it was opened
                 for quantizer, rows, config in self._ways_to_int8(name):
                     if restored is not None:
-                        self.say(
-                            f"{restored.chosen.problems[0].partition(';')[0]}: made anew as if it had not been trained in int8"
-                        )
+                        self.say(f"{restored.chosen.problems[0]}; made anew as if it had not been trained in int8")
                     write = partial(quantizer.write, name, file)
                     restored = fit_int8(name, write, open_it, rows, config, say=self.say)
                     if not restored.chosen.problems:
@@ -152,23 +151,22 @@ class Workshop:
 
     def _verify(self, name: str, classifier: Classifier, restored: Restored | None) -> Made:
         variant, exact, rows = self.draft.variants[name], name == "fp32", self.rows
-        problems, figures = [], None
+        problems, figures, reduced = list[str](), None, tuple[str, ...]()
         max_error = _golden_error(classifier, self.golden_logits)
         if exact and not max_error <= GOLDEN_LIMIT:
             problems.append(
                 f"fp32 differs from PyTorch by {max_error:.1e} on the golden texts; the limit is {GOLDEN_LIMIT:g}"
             )
         if restored:
-            figures = restored.chosen.figures
-            problems += restored.chosen.problems
+            figures, reduced = restored.chosen.figures, restored.chosen.problems
         elif rows:
             actual = classifier.logits(rows.encoded)
             figures = rows.compare(actual)
-            problems += (
-                gate_fp32(rows.expected, actual, self.config)
-                if exact
-                else gate_reduced(name, figures, rows, self.config)
-            )
+            if exact:
+                problems += gate_fp32(rows.expected, actual, self.config)
+            else:
+                reduced = gate_reduced(name, figures, rows, self.config)
+        problems += [f"{problem}. {ALLOW_MORE}" for problem in reduced]
         records, file = rows.records if rows else [], self.folder / variant.file
         speed = measure_classifier(classifier, records) if records else None
         verified = replace(

@@ -24,9 +24,10 @@ from export.trace import trace
 from export.variants import FILES
 from runtime.batching import pad
 from runtime.encode import Encoded
-from runtime.engines import exactness
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint, open_run
+
+from .exact_sessions import exact_options
 
 Make = Callable[[str, str], Path]
 BOUND = 0.25  # of the mean difference between int8 and fp32
@@ -47,10 +48,7 @@ def encode(checkpoint: Checkpoint) -> Encoded:
 
 def logits_of(file: Path, encoded: Encoded, reference: Reference) -> npt.NDArray[np.float32]:
     """Run a graph text by text."""
-    options = onnxruntime.SessionOptions()
-    for key, value in exactness.EXACT.items() if exactness.saturates() else ():
-        options.add_session_config_entry(key, value)
-    session = onnxruntime.InferenceSession(str(file), options, disabled_optimizers=["SkipLayerNormFusion"])
+    session = onnxruntime.InferenceSession(str(file), exact_options(), disabled_optimizers=["SkipLayerNormFusion"])
     found = []
     for index in range(len(encoded.batch.lengths)):
         batch = encoded.batch.take(np.array([index]))
