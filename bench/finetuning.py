@@ -127,6 +127,7 @@ WAYS: dict[str, Way] = {
     # What might make a better default; the column of the evaluation rows is the one to choose by.
     "half the rate": _plain("plain, at 5e-5", learning_rate=5e-5),
     "twice the rate": _plain("plain, at 2e-4", learning_rate=2e-4),
+    "small batches": _plain("plain, 8 rows a step at 5e-5", batch_size=8, learning_rate=5e-5),
     "layer decay": _plain("plain, each layer at .9 of the rate of the one above it", layer_decay=0.9),
     "top layer anew": _plain("plain, the last layer drawn anew", reinit_layers=1),
 }
