@@ -189,13 +189,26 @@ def _tag_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str,
     for record, tokens in zip(records, encoded.tokens, strict=True):
         target = np.full(len(tokens.input_ids), IGNORED, dtype=np.int64)
         words, starts, ends = _token_words(tokens)
-        target[words] = index["O"]
+        target[words[_one_of_each(record, ends)]] = index["O"]
         for span in record.spans or ():
             inside = words[(ends > span.start) & (starts < span.end)]
             target[inside] = index[f"I-{span.label}"]
             target[inside[:1]] = index[f"B-{span.label}"]
         targets.append(target)
     return targets
+
+
+def _one_of_each(record: Record, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Choose one of the tokeniser's words, given where they end (some begin at the space before), for each of a row's own, each place in turn.
+
+    A link is one word of ours and ten of a tokeniser's. Were each of those a target, links would drown entities out (docs/LOG.md); were it always the first,
+    nothing would be learned of the others, which are tagged all the same where a model is asked about a text.
+    """
+    own = np.searchsorted([start for start, _ in words_of(record)], ends - 1, side="right")
+    _, first, size = np.unique(own, return_index=True, return_counts=True)
+    chosen = np.zeros(len(ends), dtype=np.bool_)
+    chosen[first + np.arange(len(first)) % size] = True
+    return chosen
 
 
 def _word_tags(

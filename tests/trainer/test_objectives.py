@@ -212,12 +212,36 @@ def test_an_entity_behind_a_bracket_of_its_word_is_learnt(encode: Callable[..., 
 # word tags and span F1
 
 
+def test_a_word_of_ours_that_is_many_to_the_tokeniser_counts_once_by_each_of_its_places_in_turn(
+    encode: Callable[..., Encoded],
+) -> None:
+    """Tweets are full of links, which are no entities."""
+    words = ["see", "a/b/c", "in", "x", "a/b/c", "a/b/c", "by", "e-4"]
+    starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])]).tolist()
+    text, places = " ".join(words), tuple((start, start + len(word)) for start, word in zip(starts, words, strict=True))
+    spans = tuple(Span(start=places[index][0], end=places[index][1], label="x") for index in (3, 7))
+    assert targets_of(encode, "bert", Record(text=text, words=places, spans=spans)) == [
+        ("see", "O"),
+        ("/", "O"),  # the second word of the row: its second place of five
+        ("in", "O"),
+        ("x", "B-x"),
+        ("c", "O"),  # the fifth word, its last place
+        ("a", "O"),  # the sixth, its first
+        ("by", "O"),
+        ("e", "B-x"),  # an entity is learned whole
+        ("-", "I-x"),
+        ("4", "I-x"),
+    ]
+
+
 def perfect_logits(encoded: Encoded, targets: list[Target], num_labels: int) -> list[Any]:
-    """Give logits that find every target, and nonsense where there is none."""
+    """Give logits that find every target, O where another word begins, and nonsense elsewhere."""
     generator = np.random.default_rng(0)
+    assert encoded.tokens is not None
     found = []
-    for target in targets:
+    for target, tokens in zip(targets, encoded.tokens, strict=True):
         logits = generator.normal(size=(len(target), num_labels)).astype(np.float32)
+        logits[first_tokens(tokens), 0] = 9
         kept = target != IGNORED
         logits[kept] = 9 * np.eye(num_labels, dtype=np.float32)[target[kept]]
         found.append(logits)
