@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle import Golden
+from runtime.engines.exactness import exact_options
 
 from .errors import ParityError
 from .parity import difference
@@ -51,7 +52,7 @@ def check_contract(file: Path, *, reference: Reference, max_length: int, limit: 
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(file), exact_options(), providers=["CPUExecutionProvider"])
     generator, worst, failed = np.random.default_rng(0), 0.0, []
     for shape in contract_shapes(max_length):
         feeds = _random_input(shape, reference, generator)

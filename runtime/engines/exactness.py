@@ -6,6 +6,7 @@ products are seen to be wrong. Seen, not looked up: the flags of a CPU are told 
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -28,3 +29,13 @@ def saturates() -> bool:
     session = onnxruntime.InferenceSession(PRODUCT, options, providers=["CPUExecutionProvider"])
     (product,) = session.run(None, {"a": np.full((2, 4), 255, dtype=np.uint8)})
     return bool((np.asarray(product) != LARGEST).any())
+
+
+def exact_options() -> Any:
+    """Give onnxruntime's session options with which sums of 8-bit products are exact here, as they are or the slower way."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    for key, value in EXACT.items() if saturates() else ():
+        options.add_session_config_entry(key, value)
+    return options

@@ -14,9 +14,8 @@ import runtime
 from export.__main__ import main
 from export.config import ExportConfig
 from export.contract import contract_shapes
+from runtime.engines.exactness import exact_options
 from runtime.errors import InputError
-
-from .exact_sessions import exact_options
 
 Make = Callable[[str, str], Path]
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.passes import optimise
 from export.quantize import quantize_row_wise
 from export.row_wise import PLAIN
+from runtime.engines.exactness import exact_options
 
 Array = npt.NDArray[np.float32]
 
@@ -33,7 +34,7 @@ def make_product(weight: Array) -> onnx.ModelProto:
 
 
 def run(file: Path, x: Array) -> Array:
-    session = onnxruntime.InferenceSession(str(file))
+    session = onnxruntime.InferenceSession(str(file), exact_options())
     return np.asarray(session.run(["y"], {"input_ids": np.zeros(x.shape[:2], dtype=np.int64), "x": x})[0])
 
 

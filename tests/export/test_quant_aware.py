@@ -24,10 +24,9 @@ from export.trace import trace
 from export.variants import FILES
 from runtime.batching import pad
 from runtime.encode import Encoded
+from runtime.engines.exactness import exact_options
 from runtime.tasks import TASKS
 from trainer.checkpoint import Checkpoint, open_run
-
-from .exact_sessions import exact_options
 
 Make = Callable[[str, str], Path]
 BOUND = 0.25  # of the mean difference between int8 and fp32

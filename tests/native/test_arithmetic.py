@@ -16,6 +16,7 @@ from export.native_weights import FORMS
 from export.row_wise import PLAIN, Scheme
 from runtime.batching import pad
 from runtime.encode import Batch
+from runtime.engines.exactness import exact_options
 
 from . import reference
 from .conftest import INPUTS, MAX_LENGTH, all_exact, native, open_model, random_batch, random_weights, run, write
@@ -62,7 +63,7 @@ lengths = st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=9)
 def ask_onnx(weights: EncoderWeights, batch: Batch, scheme: Scheme | None) -> Any:
     """Compute a batch by the ONNX graph of the same weights: exact, or row-wise int8."""
     graph = write_graph(weights, inputs=INPUTS, arithmetic=EXACT if scheme is None else row_wise(scheme))
-    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), exact_options())
     padded = pad(batch, inputs=[node.name for node in session.get_inputs()], pad_token_id=weights.padding_idx or 0)
     (logits,) = session.run(None, padded.feeds)
     return logits[padded.mask] if weights.per_token else logits

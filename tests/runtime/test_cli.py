@@ -322,7 +322,9 @@ def test_info_describes_machine_and_bundle(bundle: Path, capsys: pytest.CaptureF
     for name in ("fp32", "int8"):
         told = rf"0\.\d MB, {name}, passed its accuracy gate; answers do not depend on the batch"
         assert re.fullmatch(told, lines[f"variant {name}"])
-    assert re.fullmatch(r"int8 on onnxruntime [\d.]+, CPU, 1 thread", lines["used"])
+    assert re.fullmatch(
+        r"int8 on onnxruntime [\d.]+, CPU, 1 thread(, 8-bit products the slower way: no VNNI)?", lines["used"]
+    )
     assert lines["why"].startswith("ort-cpu: first that runs here")
     assert lines["in a batch"] == "the same to the bit as alone"
     assert lines["profile"] == f"none is used. Make one: python -m runtime tune {bundle}"

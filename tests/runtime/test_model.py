@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -489,8 +490,13 @@ def test_where_no_gate_passed_a_variant_must_be_named(bundle: Path) -> None:
 
 
 def test_the_number_of_threads_is_the_engines(bundle: Path) -> None:
-    assert runtime.load(bundle, engine="ort-cpu", threads=1).opened.engine.description.endswith("CPU, 1 thread")
-    assert runtime.load(bundle, engine="ort-cpu", threads=3).opened.engine.description.endswith("CPU, 3 threads")
+    ort = f"onnxruntime {onnxruntime.__version__}"
+    assert runtime.load(bundle, engine="ort-cpu", threads=1).opened.engine.description.startswith(
+        f"{ort}, CPU, 1 thread"
+    )
+    assert runtime.load(bundle, engine="ort-cpu", threads=3).opened.engine.description.startswith(
+        f"{ort}, CPU, 3 threads"
+    )
     with pytest.raises(InputError, match=r"threads must be a positive integer. Got 0 instead"):
         runtime.load(bundle, threads=0)
 
