@@ -56,11 +56,11 @@ def train(
             make_folder(config)
         place.accelerator.wait_for_everyone()
         run = Run(config, prepared, trackers=trackers, say=say)
-        _take_steps(run, place, watch)
+        _take_steps(run, watch)
         return finish(run, sections=sections) if watch is None else run.unpublished(complete=False)
 
 
-def _take_steps(run: Run, place: Place, watch: Callable[[], bool] | None) -> None:
+def _take_steps(run: Run, watch: Callable[[], bool] | None) -> None:
     """Take the steps that are left, or those until evaluations get no better or whoever watches has seen enough."""
     config, progress, evaluated = run.config, run.progress, "eval" in run.prepared.splits
     bar = tqdm(
@@ -78,7 +78,7 @@ def _take_steps(run: Run, place: Place, watch: Callable[[], bool] | None) -> Non
             last = progress.step == run.total_steps
             logs = last or progress.step % LOG_STEPS == 0
             evaluates = evaluated and _due(run, config.eval_steps)
-            stopping = _any_process(stop.requested, place)
+            stopping = _any_process(stop.requested, run.prepared.place)
             saves = stopping or _due(run, config.save_steps)
             if not (logs or evaluates or saves):
                 continue

@@ -36,9 +36,8 @@ PACKED: dict[str, Walk] = {
 }
 
 
-BY_BLOCKS = (
-    "cpu",
-)  # where attention goes by blocks of one length; elsewhere by a rectangle, for a launch costs more than padding
+# Where attention goes by blocks of one length; elsewhere it goes in a rectangle, for a launch costs more than padding.
+BY_BLOCKS = ("cpu",)
 
 
 class Packed(torch.nn.Module):
