@@ -43,8 +43,15 @@ class Recipe(NamedTuple):
         return (f"--task={self.task}", f"--epochs={self.epochs}", *pair)
 
 
-def write_splits(recipe: Recipe, data: Path, folder: Path) -> dict[str, Path]:
-    """Write the rows of a data set into a folder, unless all of them lie there: files by "train", "eval" and "test"."""
+def write_splits(recipe: Recipe, data: Path, folder: Path, *, halves: bool = False) -> dict[str, Path]:
+    """Write the rows of a data set into a folder, unless all of them lie there: files by "train", "eval" and "test".
+
+    Args:
+        recipe: the data set.
+        data: the folder of the raw data sets.
+        folder: where they are written.
+        halves: "test" is half of the training rows, drawn at random, and "train" the other half: to choose settings without the test split.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = {split: folder / f"{split}.jsonl" for split in ("train", "eval", "test")}
     if all(file.is_file() for file in files.values()):
@@ -52,6 +59,12 @@ def write_splits(recipe: Recipe, data: Path, folder: Path) -> dict[str, Path]:
     rows = {split: list(read(data)) for split, read in recipe.splits.items()}
     if "eval" not in rows:
         rows["train"], rows["eval"] = _hold_out(rows["train"])
+    if halves:
+        drawn = np.random.default_rng(0).permutation(len(rows["train"]))
+        middle = len(drawn) // 2
+        rows["train"], rows["test"] = (
+            [rows["train"][index] for index in sorted(half)] for half in (drawn[:middle], drawn[middle:])
+        )
     for split, file in files.items():
         _write(file, rows[split])
     return files

@@ -3,7 +3,7 @@
     python -m bench.finetuning --data DIR [--only trec sst2] [--ways plain "example script"] [--seeds 5] [--int8] [--work runs/finetuning] [--known FILE …] [--output FILE]
 
 A way to train is a row of WAYS. Every run has the data set's epochs, and its weights are chosen on the evaluation split; test splits, which nothing is chosen on, are measured by one and the same code, on PyTorch's
-logits in fp32; with --int8 runs are exported, and what onnxruntime and portabert-native reach in int8 is measured too. Resumable: a run whose result is written is not done again, one that was interrupted goes on; --known takes results over from another machine's document, and each result says where it is from.
+logits in fp32. To choose between ways without them there is --halves: trained on half of the training rows, measured on the other. With --int8 runs are exported, and what onnxruntime and portabert-native reach in int8 is measured too. Resumable: a run whose result is written is not done again, one that was interrupted goes on; --known takes results over from another machine's document, and each result says where it is from.
 Prints a table, with each way's differences from the first and their 95 % intervals over the seeds (Student's t, paired), then one JSON document as its last line.
 """
 
@@ -49,6 +49,8 @@ class FinetuningConfig:
     """Runs of each, from seed 0 on. Not set: as many as the table SEEDS says."""
     int8: bool = False
     """Export the runs of ways of ours, and measure int8."""
+    halves: bool = False
+    """Train on half of the training rows and measure the other half in the test split's place, to choose settings by."""
     train: bool = True
     """Train and export what is missing; --no-train: show what is there."""
     output: Path | None = None
@@ -139,7 +141,7 @@ def main() -> None:
     config = tyro.cli(FinetuningConfig, prog="python -m bench.finetuning", description=__doc__)
     names, ways = choose("--only", config.only, SEEDS), choose("--ways", config.ways or QUESTION, WAYS)
     for file in config.known:
-        _take_over(file, config.work)
+        _take_over(file, config)
     results = [
         result
         for name in names
@@ -152,18 +154,28 @@ def main() -> None:
         _print_int8(results, ways)
     settings = {way: WAYS[way].settings for way in ways}
     finish(
-        {"question": "finetuning", "machine": describe_machine(), "ways": settings, "results": results}, config.output
+        {
+            "question": "finetuning",
+            "halves": config.halves,
+            "machine": describe_machine(),
+            "ways": settings,
+            "results": results,
+        },
+        config.output,
     )
 
 
-def _take_over(file: Path, work: Path) -> None:
+def _take_over(file: Path, config: FinetuningConfig) -> None:
     """Write an earlier document's results where this program looks for them, but for those that lie there."""
     document = json.loads(file.read_text())
+    if document.get("halves", False) != config.halves:
+        made = "without" if config.halves else "with"
+        raise SystemExit(f"error: --known {file}: its results were made {made} --halves")
     for way, settings in document["ways"].items():
         if way not in WAYS or WAYS[way].settings != settings:
             raise SystemExit(f"error: --known {file}: its {way!r} is of other settings than ours: {settings}")
     for result in document["results"]:
-        folder, seed = _folder(work, result["data"], result["way"]), result["seed"]
+        folder, seed = _folder(config, result["data"], result["way"]), result["seed"]
         folder.mkdir(parents=True, exist_ok=True)
         int8 = result.pop("int8", None)
         for name, found in ((f"{seed}.json", {"machine": document["machine"], **result}), (f"{seed}-int8.json", int8)):
@@ -171,19 +183,24 @@ def _take_over(file: Path, work: Path) -> None:
                 (folder / name).write_text(json.dumps(found) + "\n")
 
 
-def _folder(work: Path, name: str, way: str) -> Path:
-    return work / name / way.replace(" ", "-")
+def _folder(config: FinetuningConfig, name: str, way: str) -> Path:
+    return _rows(config, name).with_name(way.replace(" ", "-"))
+
+
+def _rows(config: FinetuningConfig, name: str) -> Path:
+    return config.work / (f"{name}-halves" if config.halves else name) / "rows"
 
 
 def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[str, Any] | None:
     """Give what a run reached, from its file or by training it; None where it is not to be trained."""
-    folder = _folder(config.work, name, way)
+    folder, rows = _folder(config, name, way), _rows(config, name)
     file = folder / f"{seed}.json"
     if not file.is_file():
         if not config.train:
             return None
         folder.mkdir(parents=True, exist_ok=True)
-        job = Job(name, write_splits(RECIPES[name], config.data, config.work / name / "rows"), folder / str(seed), seed)
+        files = write_splits(RECIPES[name], config.data, rows, halves=config.halves)
+        job = Job(name, files, folder / str(seed), seed)
         start = time.perf_counter()
         WAYS[way].train(job)
         seconds = time.perf_counter() - start
@@ -194,9 +211,7 @@ def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[st
     if config.int8 and WAYS[way].open is _open_ours:
         measured = folder / f"{seed}-int8.json"
         if config.train and not measured.is_file():
-            found = _measure_int8(
-                folder / str(seed), folder / f"{seed}-bundle", config.work / name / "rows" / "test.jsonl"
-            )
+            found = _measure_int8(folder / str(seed), folder / f"{seed}-bundle", rows / "test.jsonl")
             measured.write_text(json.dumps(found) + "\n")
         if measured.is_file():
             result["int8"] = json.loads(measured.read_text())

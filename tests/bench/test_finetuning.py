@@ -54,6 +54,16 @@ def test_where_one_file_is_missing_all_are_written_anew(recipe: Recipe, tmp_path
     assert not {row["text"] for row in read(files["train"])} & {row["text"] for row in read(files["eval"])}
 
 
+def test_halves_take_their_test_rows_from_the_training_rows_and_leave_the_others_to_train_on(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    whole, halves = (write_splits(recipe, tmp_path, tmp_path / str(halves), halves=halves) for halves in (False, True))
+    train, test = read(halves["train"]), read(halves["test"])
+    assert abs(len(train) - len(test)) <= 1
+    assert sorted(row["text"] for row in train + test) == sorted(row["text"] for row in read(whole["train"]))
+    assert read(halves["eval"]) == read(whole["eval"])
+
+
 def test_every_data_set_has_seeds_and_every_task_the_peers_settings() -> None:
     assert SEEDS.keys() == quality.SEEDS.keys() == RECIPES.keys()
     assert SETTINGS.keys() == OBJECTIVES.keys()
@@ -169,6 +179,13 @@ def test_results_of_other_machines_are_taken_over_and_say_whose_they_are(answer:
     assert [result["machine"]["processor"] for result in again] == ["here", "a third"]
     exported = json.loads((tmp_path / "trec" / "plain" / "0-int8.json").read_text())
     assert exported == {"figures": {}, "in_fp32": {"int8": 3}}
+
+
+def test_results_of_halves_stay_among_themselves(answer: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"known\.json: its results were made without --halves"):
+        answer("--halves", "--known", str(document(tmp_path)))
+    assert len(answer("--known", str(document(tmp_path)))["results"]) == 2
+    assert answer("--halves")["results"] == []
 
 
 def test_results_of_other_settings_are_refused(answer: Any, tmp_path: Path) -> None:
