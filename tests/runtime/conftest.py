@@ -1,4 +1,4 @@
-"""A small valid profile and a whole bundle of dummy files, for the tests of everything that reads one."""
+"""What several tests of the runtime share: a small valid profile, a whole bundle of dummy files, tiny classifiers, and a bundle to tune."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
+import runtime
+from runtime import candidates, host
+from runtime.bundle import read
+from runtime.engines import ENGINES
+from runtime.model import open_head
 from runtime.profile import Choice, Conditions, Host, Measurement, Profile
+from runtime.testing import LABELS, FakeEngine, tiny_bundle
+from runtime.threads import Threads
+from runtime.workload import from_lengths
 
 from .bundles import write_whole
+from .machines import SPEEDS, THREADS, Bench, make_variant
 
 HOST = Host(bundle="0" * 64, processor="a processor", threads=2, versions={"numpy": "2.0"})
 # One thread, which every machine has.
@@ -62,3 +71,28 @@ def make_profile() -> Callable[..., Profile]:
 def folder(tmp_path: Path) -> Path:
     """Give a whole bundle of dummy files."""
     return write_whole(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., runtime.Classifier]:
+    """Give a function that loads a tiny bundle with a fake engine: (task, pair) → classifier."""
+
+    def make(
+        task: str = "single-label", *, pair: bool = False, engine: Any = None, **options: Any
+    ) -> runtime.Classifier:
+        fake = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
+        folder = tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", task=task, pair=pair)
+        return runtime.load(folder, engine=engine or fake, **options)
+
+    return make
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Give a bundle to tune on a machine of eight threads that has onnxruntime for the CPU alone."""
+    monkeypatch.setattr(host, "usable_threads", lambda: Threads(THREADS, "test"))
+    missing = {name: None if name == "ort-cpu" else "it is not installed" for name in ENGINES}
+    monkeypatch.setattr(candidates, "why_missing", missing.get)
+    bundle = tiny_bundle(tmp_path / "bundle")
+    manifest = replace(read(bundle), variants={name: make_variant(name) for name in SPEEDS})
+    return Bench(bundle, manifest, from_lengths("8,16", manifest, encoder=open_head(bundle, manifest).encoder))

@@ -1,13 +1,8 @@
-"""File in, file out."""
+"""File in, file out: what is written, in every format."""
 
-import csv
 import json
 import math
-import multiprocessing
-import os
-import signal
-import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,75 +11,17 @@ import pytest
 import runtime
 from runtime import score
 from runtime.errors import InputError
-from runtime.model import STREAM_CHUNK
-from runtime.records import DEFAULT_COLUMNS, Columns
-from runtime.score import WRITERS, answer, score_file
-from runtime.tables import PLAIN, DataError, Layout, Problem, read_table
-from runtime.testing import LABELS, FakeEngine, tiny_bundle
+from runtime.records import Columns
+from runtime.score import answer
+from runtime.tables import Layout
+from runtime.testing import LABELS
+
+from .scoring import FORMATS, ROWS, left, read, run, write
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
-PAIRS = Columns(text_pair="text_pair")
-FORMATS = tuple(WRITERS)
-ROWS = [
-    {"id": "7", "text": "my parcel never came", "note": "first"},
-    {"id": "3", "text": "ok", "note": "shortest"},
-    {"id": "5", "text": "thanks! the parcel came in Rome; cancel my 2nd parcel, again and again and again", "note": ""},
-    {"id": "1", "text": "Ünïcödé 東京 🙂", "note": "last"},
-]
-
-
-@pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., runtime.Classifier]:
-    """Give a function that loads a tiny bundle with a fake engine: (task, pair) → classifier."""
-
-    def make(
-        task: str = "single-label", *, pair: bool = False, engine: Any = None, **options: Any
-    ) -> runtime.Classifier:
-        fake = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
-        folder = tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", task=task, pair=pair)
-        return runtime.load(folder, engine=engine or fake, **options)
-
-    return make
-
-
-def write(path: Path, rows: list[dict[str, Any]], **options: Any) -> Path:
-    """Write rows by other means than ours."""
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    elif path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            delimiter = options.pop("delimiter", "\t" if path.suffix == ".tsv" else ",")
-            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator="\n", **options)
-            writer.writeheader()
-            writer.writerows(rows)
-    return path
-
-
-def read(path: Path, layout: Layout = PLAIN) -> list[dict[str, Any]]:
-    problems: list[Problem] = []
-    rows = [row.values for row in read_table(path, layout=layout, problems=problems)]
-    assert problems == []
-    return rows
-
-
-def run(
-    classifier: runtime.Classifier,
-    source: Path,
-    target: Path,
-    *,
-    columns: Columns = DEFAULT_COLUMNS,
-    layout: Layout = PLAIN,
-    overwrite: bool = False,
-) -> score.Scored:
-    return score_file(classifier, source, target, columns=columns, layout=layout, overwrite=overwrite)
-
-
-def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+pytestmark = pytest.mark.filterwarnings("ignore:texts longer than:UserWarning")
 
 
 def plain(value: Any) -> Any:
@@ -93,9 +30,6 @@ def plain(value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
     except json.JSONDecodeError:
         return value
-
-
-# What is written
 
 
 @pytest.mark.parametrize("target", FORMATS)
@@ -139,9 +73,6 @@ def test_a_column_named_abstained_is_in_the_way_only_of_a_level(
     assert read(tmp_path / "out.jsonl")[0]["abstained"] == "mine"
     with pytest.raises(InputError, match="has columns named as the answers would be: abstained"):
         run(load(abstain_below=0.5), source, tmp_path / "more.jsonl")
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:texts longer than:UserWarning")
 
 
 @pytest.mark.parametrize("target", FORMATS)
@@ -292,258 +223,3 @@ def test_parquet_knows_an_answers_type_where_nothing_is_found_at_first(
     rows = read(tmp_path / "out.parquet")
     assert rows[0][f"predicted_{empty[0]}"] == []
     assert any(row[f"predicted_{empty[0]}"] for row in rows[1:])
-
-
-# What is refused
-
-
-def test_a_target_that_exists_is_replaced_only_when_told(
-    load: Callable[..., runtime.Classifier], tmp_path: Path
-) -> None:
-    source, target = write(tmp_path / "in.csv", ROWS), tmp_path / "out.csv"
-    target.write_text("mine")
-    with pytest.raises(
-        InputError, match=r"out\.csv exists already\. Choose another --output, or replace it with --overwrite"
-    ):
-        run(load(), source, target)
-    assert target.read_text() == "mine"
-    run(load(), source, target, overwrite=True)
-    assert len(read(target)) == 4
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_is_never_its_own_output(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, overwrite: bool
-) -> None:
-    source = write(tmp_path / "in.csv", ROWS)
-    (tmp_path / "link.csv").symlink_to(source)
-    for target in (source, tmp_path / "link.csv", tmp_path / ".." / tmp_path.name / "in.csv"):
-        with pytest.raises(InputError, match=r"--output and --input are the same file, .*in\.csv\. Choose another"):
-            run(load(), source, target, overwrite=overwrite)
-    assert read(source) == ROWS
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        (Columns(text="body"), r"no column 'body'; .*in\.csv has: id, text, note\. Name it with --text-column"),
-        (PAIRS, r"no column 'text_pair'; .*in\.csv has: id, text, note\. Name it with --text-pair-column"),
-    ],
-)
-def test_a_missing_column_is_named_with_those_there_are(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, columns: Columns, message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        run(load(), write(tmp_path / "in.csv", ROWS), tmp_path / "out.csv", columns=columns)
-    assert left(tmp_path) == ["in.csv"]
-
-
-def test_columns_named_as_answers_are_refused_all_at_once(
-    load: Callable[..., runtime.Classifier], tmp_path: Path
-) -> None:
-    rows = [{"text": "late", "truncated": "no", "predicted_label": "x", "predicted_labels": "fine here"}]
-    with pytest.raises(InputError, match="columns named as the answers would be: predicted_label, truncated"):
-        run(load(), write(tmp_path / "in.csv", rows), tmp_path / "out.csv")
-    assert left(tmp_path) == ["in.csv"]
-
-
-def test_a_later_row_may_not_have_an_answers_name_either(
-    load: Callable[..., runtime.Classifier], tmp_path: Path
-) -> None:
-    source = write(tmp_path / "in.jsonl", [{"text": "late"}, {"text": "late", "predicted_label": "mine"}])
-    with pytest.raises(InputError, match=r"in\.jsonl:2: has columns named as the answers would be: predicted_label"):
-        run(load(), source, tmp_path / "out.jsonl")
-
-
-def test_columns_that_only_later_rows_have_are_kept_in_json_lines_and_else_refused(
-    load: Callable[..., runtime.Classifier], tmp_path: Path
-) -> None:
-    source = write(tmp_path / "in.jsonl", [{"text": "late", "id": 1}, {"text": "late"}, {"text": "late", "new": 5}])
-    run(load(), source, tmp_path / "out.jsonl")
-    assert [(row.get("id"), row.get("new")) for row in read(tmp_path / "out.jsonl")] == [
-        (1, None),
-        (None, None),
-        (None, 5),
-    ]
-    for name in ("out.csv", "out.tsv", "out.parquet"):
-        with pytest.raises(
-            InputError, match=r"in\.jsonl:3: has the columns new, which the first row lacks. Write \.jsonl"
-        ):
-            run(load(), source, tmp_path / name)
-    assert left(tmp_path) == ["in.jsonl", "out.jsonl"]
-
-
-@pytest.mark.parametrize(("name", "got"), [("out.txt", "'.txt'"), ("out", "''"), ("out.conll", "'.conll'")])
-def test_a_target_of_another_format_is_refused_with_those_there_are(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, name: str, got: str
-) -> None:
-    known = r"\.csv, \.tsv, \.jsonl, \.ndjson, \.parquet"
-    with pytest.raises(InputError, match=f"{name}: answers are written as {known}. Got {got} instead"):
-        run(load(), write(tmp_path / "in.csv", ROWS), tmp_path / name)
-
-
-def test_a_folder_that_is_not_there_is_named(load: Callable[..., runtime.Classifier], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere is no folder, so out\.csv cannot be written there\. Make it first"):
-        run(load(), write(tmp_path / "in.csv", ROWS), tmp_path / "nowhere" / "out.csv")
-
-
-def test_what_the_system_refuses_to_write_is_told(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    classifier, source = load(), write(tmp_path / "in.csv", ROWS)
-    (tmp_path / "out.csv").mkdir()
-    with pytest.raises(InputError, match=r"out\.csv: cannot be written: Is a directory"):
-        run(classifier, source, tmp_path / "out.csv", overwrite=True)
-    (tmp_path / "out.csv").rmdir()
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(InputError, match=r"out\.csv: cannot be written: Permission denied"):
-        run(classifier, source, tmp_path / "out.csv")
-    assert left(tmp_path) == ["in.csv"]
-
-
-def test_a_missing_source_is_named(load: Callable[..., runtime.Classifier], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"in\.csv: cannot be read: No such file"):
-        run(load(), tmp_path / "in.csv", tmp_path / "out.csv")
-    assert left(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("in.csv", "id,text\n"), ("in.jsonl", ""), ("in.jsonl", "\n\n"), ("in.csv", "")]
-)
-@pytest.mark.parametrize("target", FORMATS)
-def test_a_source_without_rows_is_refused(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, name: str, content: str, target: str
-) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=r"has no rows|is empty"):
-        run(load(), tmp_path / name, tmp_path / f"out.{target}")
-    assert left(tmp_path) == [name]
-
-
-def test_all_rows_that_cannot_be_read_are_told_at_once_and_nothing_is_written(
-    load: Callable[..., runtime.Classifier], tmp_path: Path
-) -> None:
-    """Although the first chunk was sound and answered before."""
-    texts: list[Any] = ["late"] * (2 * STREAM_CHUNK + 50)
-    bad = {STREAM_CHUNK + 5: None, STREAM_CHUNK + 9: "", 2 * STREAM_CHUNK + 20: " \n", 2 * STREAM_CHUNK + 40: 5}
-    for index, value in bad.items():
-        texts[index] = value
-    source = write(tmp_path / "in.jsonl", [{"text": text} for text in texts])
-    with pytest.raises(DataError) as caught:
-        run(load(), source, tmp_path / "out.csv")
-    told = [(problem.line, problem.message) for problem in caught.value.problems]
-    meanings = ("is NULL", "is empty", "is white space only", r"must hold text. Got 5 (int) instead")
-    assert told == [(index + 1, f"column 'text' {meaning}") for index, meaning in zip(bad, meanings, strict=True)]
-    assert left(tmp_path) == ["in.jsonl"]
-
-
-def test_a_parquet_column_that_changes_its_type_is_refused(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(score, "STREAM_CHUNK", 1)
-    source = write(tmp_path / "in.jsonl", [{"text": "late", "id": 1}, {"text": "late", "id": "one"}])
-    with pytest.raises(InputError, match="A Parquet column has one type, which its first 1 rows decide: write"):
-        run(load(), source, tmp_path / "out.parquet")
-    assert left(tmp_path) == ["in.jsonl"]
-
-
-def test_without_pyarrow_parquet_says_what_to_install(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"Parquet files need pyarrow: pip install 'portabert\[score\]'"):
-        run(load(), write(tmp_path / "in.csv", ROWS), tmp_path / "out.parquet")
-
-
-# What a stop leaves, and what it costs
-
-
-class _Stopping:
-    """An engine that fails on its second batch, in the way it is told to."""
-
-    description = "stopping"
-    num_lanes = 1
-    batch_invariant = True
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop, self._fake, self._num_batches = stop, FakeEngine(num_labels=2), 0
-
-    def run(self, batches: Sequence[runtime.Batch]) -> Any:
-        self._num_batches += len(batches)
-        if self._num_batches > 1:
-            self._stop()
-        return self._fake.run(batches)
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def test_an_interruption_leaves_nothing(load: Callable[..., runtime.Classifier], tmp_path: Path) -> None:
-    source = write(tmp_path / "in.csv", ROWS * STREAM_CHUNK)
-    with pytest.raises(KeyboardInterrupt):
-        run(load(engine=_Stopping(_interrupt)), source, tmp_path / "out.csv")
-    assert left(tmp_path) == ["in.csv"]
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _score_and_die(bundle: Path, source: Path, target: Path) -> None:
-    run(runtime.load(bundle, engine=_Stopping(_die)), source, target, overwrite=True)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_kill_leaves_the_old_output_and_at_most_a_temporary_file(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.csv", ROWS * 500)
-    (tmp_path / "out.csv").write_text("old")
-    bundle = tiny_bundle(tmp_path / "bundle")
-    process = multiprocessing.get_context("spawn").Process(
-        target=_score_and_die, args=(bundle, source, tmp_path / "out.csv")
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert (tmp_path / "out.csv").read_text() == "old"
-    assert left(tmp_path) == [f".out.csv.{process.pid}.tmp", "bundle", "in.csv", "out.csv"]
-
-
-@pytest.mark.parametrize("bad", [False, True], ids=["sound", "first row bad"])
-def test_memory_does_not_grow_with_the_file(
-    load: Callable[..., runtime.Classifier], tmp_path: Path, bad: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Eighty chunks take the memory of four; a bad row, after which all others are read for their problems, included."""
-    monkeypatch.setattr(score, "STREAM_CHUNK", 256)
-    classifier = load()
-
-    def peak_mb(num_chunks: int) -> float:
-        source = tmp_path / "in.csv"
-        rows = "".join(f"late {index},{index}\n" for index in range(256 * num_chunks))
-        source.write_text("text,id\n" + ('" ",0\n' if bad else "") + rows)
-        tracemalloc.start()
-        try:
-            run(classifier, source, tmp_path / "out.csv", overwrite=True)
-        except DataError:
-            assert bad
-        finally:
-            peak_bytes = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        return peak_bytes / 1e6
-
-    peak_mb(1)  # what is made once and kept
-    few, many = peak_mb(4), peak_mb(80)
-    assert many < few + 0.2
-    assert many < 5
-
-
-def test_progress_adds_up_to_the_rows(load: Callable[..., runtime.Classifier], tmp_path: Path) -> None:
-    source, seen = write(tmp_path / "in.csv", ROWS * 2500), []
-    scored = score_file(load(), source, tmp_path / "out.csv", columns=Columns(), layout=PLAIN, on_progress=seen.append)
-    assert (sum(seen), len(seen)) == (scored.num_rows, math.ceil(10_000 / STREAM_CHUNK))
-    assert scored.num_rows == 10_000
-    assert scored.seconds > 0

@@ -1,4 +1,4 @@
-"""What several tests of the trainer share: rows that a tiny model learns, and a loss with its gradients."""
+"""What several tests of the trainer share: rows that a tiny model learns, a function that trains on them, and a loss with its gradients."""
 
 import json
 from collections.abc import Callable
@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from runtime.encode import Batch
+from trainer import loop
+from trainer.config import TrainConfig
 from trainer.packed import Packed
 from trainer.padded import Padded
+
+from .runs import Run
 
 WORDS = ("refund", "parcel", "invoice", "password")
 
@@ -33,6 +37,26 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the report out: its plots take longer than trainings of tiny models."""
     monkeypatch.setattr("trainer.finish.write_report", lambda run, **_: None)
     monkeypatch.setattr("trainer.finish.write_sections", lambda shipped, **_: [])
+
+
+@pytest.fixture
+def train(
+    files: dict[str, str],
+    make_encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
+    without_report: None,
+) -> Run:
+    """Give a function that trains on those files: settings → run folder; `said` of the function gets the lines."""
+    said: list[str] = []
+
+    def run(output: str = "run", **settings: Any) -> Path:
+        given = {"model": str(make_encoder_folder("bert")), "epochs": 2, "batch_size": 16, "precision": "fp32"}
+        config = TrainConfig(**{**given, **files, "device": "cpu", "output": tmp_path / output, **settings})
+        loop.train(config, say=said.append)
+        return config.output
+
+    run.said = said  # type: ignore[attr-defined]
+    return run
 
 
 @pytest.fixture
