@@ -21,6 +21,18 @@ from trainer.data import hold_out
 RawRows = Iterator[dict[str, Any]]
 
 
+class Subset(NamedTuple):
+    """Rows that are measured once more by themselves.
+
+    Attributes:
+        name: what they are called.
+        holds: whether a text is one of them.
+    """
+
+    name: str
+    holds: Callable[[str], bool]
+
+
 class Recipe(NamedTuple):
     """One data set, and how it is trained.
 
@@ -29,12 +41,14 @@ class Recipe(NamedTuple):
         epochs: passes over them.
         task: as --task.
         pair: whether two texts are compared.
+        subset: of the test rows.
     """
 
     splits: dict[str, Callable[[Path], RawRows]]
     epochs: int
     task: TaskName = "single-label"
     pair: bool = False
+    subset: Subset | None = None
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -182,6 +196,8 @@ RECIPES: dict[str, Recipe] = {
         },
         epochs=6,
         task="token",
+        # In the training rows "@name" is one word and no entity (8 of 1,950 are), in the test rows "@" and a name, which is one in 179 of 464.
+        subset=Subset("no @", lambda text: "@" not in text),
     ),
     "goemotions": Recipe(
         {"train": _goemotions("train.tsv", 10_000), "eval": _goemotions("dev.tsv"), "test": _goemotions("test.tsv")},

@@ -10,7 +10,7 @@ Prints a table, with each way's differences from the first and their 95 % interv
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -25,6 +25,7 @@ from bench.intervals import student
 from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
 from bench.runs import run_module, train_once
+from export.gate import Rows
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
 
@@ -229,37 +230,54 @@ def _measure_int8(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
 
 
 def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:
-    """Measure the evaluation and the test rows, as the logits are and as calibrated."""
-    objective = checkpoint.objective
-    found: dict[str, Any] = {"metric": objective.best_metric}
+    """Measure the evaluation and the test rows, and the data set's subset of these, as the logits are and as calibrated."""
+    found: dict[str, Any] = {"metric": checkpoint.objective.best_metric}
     for split in ("eval", "test"):
         rows = answer_rows(checkpoint, job.files[split])
-        found[split] = {"rows": len(rows.records)}
-        for form, logits in (("raw", rows.expected), ("shipped", checkpoint.centred(rows.expected))):
-            metrics = objective.measure(logits, rows.records, rows.encoded.tokens, checkpoint.labels)
-            found[split][form] = metrics.values
+        found[split] = _measure_rows(checkpoint, rows, range(len(rows.records)))
+        if split == "test" and (subset := job.recipe.subset):
+            held = [index for index, record in enumerate(rows.records) if subset.holds(record.text)]
+            found[f"test, {subset.name}"] = _measure_rows(checkpoint, rows, held)
+    return found
+
+
+def _measure_rows(checkpoint: Checkpoint, rows: Rows, chosen: Sequence[int]) -> dict[str, Any]:
+    """Measure some rows."""
+    found: dict[str, Any] = {"rows": len(chosen)}
+    records = [rows.records[index] for index in chosen]
+    tokens = rows.encoded.tokens and [rows.encoded.tokens[index] for index in chosen]
+    for form, logits in (("raw", rows.expected), ("shipped", checkpoint.centred(rows.expected))):
+        metrics = checkpoint.objective.measure([logits[index] for index in chosen], records, tokens, checkpoint.labels)
+        found[form] = metrics.values
     return found
 
 
 def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
     print(
-        f"{'data':12}{'metric':12}{'way':24}{'seeds':>6}{'eval':>18}{'less the first':>28}{'test':>18}{'less the first':>28}{'minutes':>9}"
+        f"{'data':16}{'metric':12}{'way':24}{'seeds':>6}{'eval':>18}{'less the first':>28}{'test':>18}{'less the first':>28}{'minutes':>9}"
     )
     for name in dict.fromkeys(result["data"] for result in results):
-        reference: dict[int, dict[str, Any]] = {}
-        for way in ways:
-            runs = {run["seed"]: run for run in results if run["data"] == name and run["way"] == way}
-            if not runs:
-                continue
-            reference = reference or runs
-            metric = next(iter(runs.values()))["metric"]
-            evals, tests = ([run[split]["shipped"][metric] for run in runs.values()] for split in ("eval", "test"))
-            minutes = mean(run["seconds"] for run in runs.values()) / 60
-            print(
-                f"{name:12}{metric:12}{way:24}{len(runs):>6}"
-                f"{spread(evals):>18}{_difference(reference, runs, metric, 'eval'):>28}"
-                f"{spread(tests):>18}{_difference(reference, runs, metric, 'test'):>28}{minutes:>9.1f}"
-            )
+        _print_split(name, "test", results, ways)
+        if subset := RECIPES[name].subset:
+            _print_split(name, f"test, {subset.name}", results, ways)
+
+
+def _print_split(name: str, split: str, results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:
+    """Print what ways reach on the test rows, or some of them, beside what they reach on the evaluation rows."""
+    title, reference = split.replace("test", name), dict[int, dict[str, Any]]()
+    for way in ways:
+        runs = {r["seed"]: r for r in results if r["data"] == name and r["way"] == way and split in r}
+        if not runs:
+            continue
+        reference = reference or runs
+        metric = next(iter(runs.values()))["metric"]
+        evals, tests = ([run[part]["shipped"][metric] for run in runs.values()] for part in ("eval", split))
+        minutes = mean(run["seconds"] for run in runs.values()) / 60
+        print(
+            f"{title:16}{metric:12}{way:24}{len(runs):>6}"
+            f"{spread(evals):>18}{_difference(reference, runs, metric, 'eval'):>28}"
+            f"{spread(tests):>18}{_difference(reference, runs, metric, split):>28}{minutes:>9.1f}"
+        )
 
 
 def _print_int8(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:

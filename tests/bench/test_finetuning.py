@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import transformers
 
 from bench import finetuning, quality, runs
-from bench.datasets import RECIPES, Recipe, write_splits
+from bench.datasets import RECIPES, Recipe, Subset, write_splits
 from bench.example_script import SETTINGS, _encode
 from bench.finetuning import SEEDS, WAYS, _difference
 from bench.intervals import student
+from trainer.checkpoint import open_run
 from trainer.config import TrainConfig
 from trainer.data import load_data
 from trainer.losses import IGNORED
@@ -96,6 +98,26 @@ def test_targets_of_texts_are_what_transformers_wants(make_encoder_folder: Any) 
     rows = [{"text": "a", "label": "b"}, {"text": "a", "labels": ["b"]}, {"text": "a", "score": 2}]
     targets = [_encode(tokenizer, [row], ("a", "b"))[0]["labels"] for row in rows]
     assert targets == [1, [0.0, 1.0], 2.0]
+
+
+def test_a_subset_of_the_test_rows_is_measured_as_if_it_were_a_file(
+    make_run: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_run(make_run("bert", "token"))
+    rows: list[dict[str, Any]] = [{"text": f"the parcel {number} came late", "entities": []} for number in range(9)]
+    entity = {"start": 9, "end": 13, "label": checkpoint.labels[1][2:]}
+    rows += [{"text": f"write to Rome {number}", "entities": [entity]} for number in range(4)]
+    files = {"eval": tmp_path / "eval.jsonl", "test": tmp_path / "test.jsonl"}
+    for name, held in (("eval", rows), ("test", rows), ("alone", rows[9:])):
+        file = files.setdefault(name, tmp_path / f"{name}.jsonl")
+        file.write_text("".join(json.dumps(row) + "\n" for row in held))
+    subset = Subset("Rome", lambda text: "Rome" in text)
+    monkeypatch.setitem(RECIPES, "wnut17", RECIPES["wnut17"]._replace(subset=subset))
+    found = finetuning._measure(checkpoint, finetuning.Job("wnut17", files, tmp_path, 0))
+    alone = finetuning._measure(checkpoint, finetuning.Job("trec", {**files, "test": files["alone"]}, tmp_path, 0))
+    assert (found["test"]["rows"], found["test, Rome"]["rows"]) == (13, 4)
+    assert found["test, Rome"] == alone["test"]
+    assert alone.keys() == {"metric", "eval", "test"}
 
 
 def test_ways_of_ours_are_trained_once_with_the_same_rows_and_seed(
