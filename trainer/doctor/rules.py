@@ -24,6 +24,7 @@ from .splits import Dataset
 from .suspects import find_suspects
 from .tags import find_iob1, find_transitions
 from .unusable import find_too_few_labels, find_unknown_labels, find_unusable
+from .words import find_word_splits
 
 
 class Rule(NamedTuple):
@@ -127,6 +128,12 @@ RULES: dict[str, Rule] = {
         "Nothing, where that is meant. Else begin entities with B-.",
         find_transitions,
         quick=False,
+    ),
+    "word-split": Rule(
+        "warning",
+        'tagged words that another split parts otherwise: "@name" there is "@" and "name" here, and so are their tags',
+        "Part the words of all splits by one program, and see that the tags of such words mean the same.",
+        find_word_splits,
     ),
     "swapped-pair": Rule(
         "note",
