@@ -112,7 +112,14 @@ def _open_example(job: Job) -> Checkpoint:
 
 
 INT8 = {"int8": "ort-cpu", "native-int8": "native"}  # variant → engine
-PLAIN = {"learning_rate": 1e-4, "warmup_fraction": 0.1, "layer_decay": 1.0, "reinit_layers": 0, "weight_decay": 0.01}
+PLAIN = {
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "warmup_fraction": 0.1,
+    "layer_decay": 1.0,
+    "reinit_layers": 0,
+    "weight_decay": 0.01,
+}
 
 
 def _plain(settings: str, **changes: float) -> Way:

@@ -145,6 +145,7 @@ def test_the_plain_way_is_what_its_words_say() -> None:
     """Its flags are spelt out, so that other defaults would not change it."""
     assert WAYS["plain"].settings == "AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers"
     assert finetuning.PLAIN == {
+        "batch_size": 32,
         "learning_rate": 1e-4,
         "warmup_fraction": 0.1,
         "layer_decay": 1,

@@ -9,7 +9,7 @@ import pytest
 
 from trainer.config import TrainConfig, Tunable
 from trainer.errors import RunError
-from trainer.search_space import SPACE, Choice, space_of
+from trainer.search_space import SPACE, Choice, settings_of, space_of
 from trainer.study import FIRST_JUDGED, NUM_UNPRUNED, NUM_WEIGHED, Study, Trial
 
 CONFIG = TrainConfig(tune=20, tune_over=("learning_rate", "batch_size"))
@@ -51,7 +51,7 @@ def test_everything_that_may_be_varied_has_a_row() -> None:
     ],
 )
 def test_a_range_holds_what_is_given_and_nothing_that_training_would_refuse(name: str, config: TrainConfig) -> None:
-    span, given = SPACE[name](config), getattr(config, name)
+    span, given = SPACE[name](config), settings_of(config, [name])[name]
     values = span.values if isinstance(span, Choice) else (span.low, span.high)
     assert given in values if isinstance(span, Choice) else values[0] <= given <= values[1]
     for value in values:
