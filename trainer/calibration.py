@@ -1,4 +1,4 @@
-"""How often probabilities are right, and what is decided with them. Pure functions of logits and truth; `learn` puts them together.
+"""How sure a model may be, and what is decided with that. Pure functions of logits and truth; `learn` puts them together.
 
     temperature     logits are divided by it, so that probabilities are right as often as they say (Guo et al. 2017)
     thresholds      from which probability each label counts, where labels do not exclude each other
@@ -7,70 +7,23 @@
 Bounds, least numbers of rows and shrinkage were chosen by measurement: docs/calibration.md.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 from scipy.optimize import minimize_scalar
 
-from runtime.tasks import sigmoid, softmax
+from runtime.tasks import sigmoid
 
-Floats: TypeAlias = npt.NDArray[Any]
-Truth: TypeAlias = npt.NDArray[Any]  # (D,) the index of the right label, or (D, C) whether each label is true
+from .evidence import Evidence, Fit, Floats, Truth, scaled
 
 BOUNDS = (0.05, 20.0)  # of the temperature
 LEAST_ROWS = 100  # on fewer a temperature does harm as often as good, and thresholds say little
-NUM_BINS = 15  # as Guo et al. 2017
-LEAST_TO_SHOW = 10  # decisions in a bin that is drawn
 SHRINKAGE = 20  # rows with a label at which its own threshold counts as much as the one of all labels
 EXTREMES = (0.01, 0.99)  # of a threshold
 CONFIDENCE = 0.9  # that the precision asked for is reached
-
-
-class Likelihood(NamedTuple):
-    """What probabilities a task's logits become.
-
-    Attributes:
-        flatten: (logits per text, targets per text) → logits (D, C) and their truth.
-        nll: (logits, truth, smoothing) → the mean negative log-likelihood of a decision; `smoothing` is the share of each truth that is laid on what is wrong.
-        outcomes: (logits, truth) → the probability of each decision, and whether it was right: of the best label, or of each label.
-        has_thresholds: whether each label counts from a threshold of its own.
-    """
-
-    flatten: Callable[[Sequence[Floats], Sequence[Truth]], tuple[Floats, Truth]]
-    nll: Callable[[Floats, Truth, float], float]
-    outcomes: Callable[[Floats, Truth], tuple[Floats, npt.NDArray[np.bool_]]]
-    has_thresholds: bool
-
-
-class Evidence(NamedTuple):
-    """What can be learned from: the logits (D, C) of the decisions of some texts, and their truth."""
-
-    logits: Floats
-    truth: Truth
-    num_texts: int
-    likelihood: Likelihood
-
-    def nll(self, temperature: float, *, smoothing: float = 0.0) -> float:
-        """Give the mean negative log-likelihood of a decision at a temperature."""
-        return self.likelihood.nll(scaled(self.logits, temperature), self.truth, smoothing)
-
-    def outcomes(self, temperature: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Give the probability (K,) of each decision at a temperature, and whether it was right."""
-        return self.likelihood.outcomes(scaled(self.logits, temperature), self.truth)
-
-    def fit(self, temperature: float) -> "Fit":
-        """Measure how well the probabilities fit the truth."""
-        return Fit(self.nll(temperature), expected_calibration_error(*self.outcomes(temperature)))
-
-
-class Fit(NamedTuple):
-    """How well probabilities fit the truth: mean negative log-likelihood and expected calibration error."""
-
-    nll: float
-    ece: float
 
 
 class Answered(NamedTuple):
@@ -163,11 +116,6 @@ class Calibration(NamedTuple):
         return cls(**{**values, "thresholds": thresholds, "remarks": tuple(values["remarks"]), "worth": worth})
 
 
-def gather(logits: Sequence[Floats], targets: Sequence[Truth], likelihood: Likelihood) -> Evidence:
-    """Put together what can be learned from texts: their logits, (C,) or (t, C), and their targets as a task's objective gives them."""
-    return Evidence(*likelihood.flatten(logits, targets), len(logits), likelihood)
-
-
 def learn(evidence: Evidence, *, abstain_precision: float | None = None) -> Calibration:
     """Learn temperature, thresholds and abstain level.
 
@@ -202,11 +150,6 @@ def centre(logits: Sequence[Floats], calibration: Calibration | None) -> Sequenc
         return logits
     borders = special.logit(calibration.thresholds)
     return [np.asarray(row / calibration.temperature - borders, dtype=np.float32) for row in logits]
-
-
-def scaled(logits: Floats, temperature: float) -> Floats:
-    """Divide logits as prediction does."""
-    return np.asarray(logits / np.float32(temperature))
 
 
 def fit_temperature(evidence: Evidence) -> float:
@@ -289,36 +232,6 @@ def precision_by_coverage(confidence: Floats, right: npt.NDArray[np.bool_]) -> t
     return (number / len(order))[ends], (np.cumsum(right[order]) / number)[ends]
 
 
-class Bin(NamedTuple):
-    """Decisions of like probability: their mean probability, the share that was right, how many they are."""
-
-    confidence: float
-    right: float
-    number: int
-
-
-def reliability(confidence: Floats, right: npt.NDArray[np.bool_]) -> list[Bin]:
-    """Put decisions (K,) into 15 bins of equal number.
-
-    Of equal number, not of equal width: a fine-tuned model is sure of nearly everything, so that one bin of equal width holds nearly all, the others a few rows each, and their noise
-    would be the figure; bins of equal number are also the less biased (Nixon et al. 2019; Roelofs et al. 2022).
-    """
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(NUM_BINS, len(confidence)))
-    return [_bin(confidence, right, part) for part in parts]
-
-
-def diagram(confidence: Floats, right: npt.NDArray[np.bool_]) -> list[Bin]:
-    """Put decisions (K,) into 15 bins of equal width, to look at: those of equal number lie on top of each other. Bins with few decisions are left out, being noise."""
-    places = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
-    parts = [np.flatnonzero(places == place) for place in range(NUM_BINS)]
-    return [_bin(confidence, right, part) for part in parts if len(part) >= LEAST_TO_SHOW]
-
-
-def expected_calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
-    """Give the mean distance between how sure and how right decisions are, over `reliability`'s bins (Naeini et al. 2015)."""
-    return sum(part.number * abs(part.confidence - part.right) for part in reliability(confidence, right)) / len(right)
-
-
 def describe(calibration: Calibration) -> list[str]:
     """Say in lines for people what was learned, and what it does."""
     learned = [f"temperature {calibration.temperature:.3f}"]
@@ -333,44 +246,6 @@ def describe(calibration: Calibration) -> list[str]:
             line += f"; {worth.answered.coverage:.1%} are answered, {worth.answered.precision:.1%} of these right"
         lines.append(line)
     return lines + [f"warning: {remark}" for remark in calibration.remarks]
-
-
-def _bin(confidence: Floats, right: npt.NDArray[np.bool_], part: npt.NDArray[np.intp]) -> Bin:
-    return Bin(float(confidence[part].mean()), float(right[part].mean()), len(part))
-
-
-def _flatten_labels(logits: Sequence[Floats], targets: Sequence[Truth]) -> tuple[Floats, Truth]:
-    """Of a tagger's tokens only the first of each word has a target; the others' is negative."""
-    flat, truth = np.concatenate([np.atleast_2d(row) for row in logits]), np.concatenate([*map(np.ravel, targets)])
-    return flat[truth >= 0], truth[truth >= 0]
-
-
-def _softmax_nll(logits: Floats, truth: Truth, smoothing: float) -> float:
-    logs = special.log_softmax(logits.astype(np.float64), axis=1)
-    right = -logs[np.arange(len(truth)), truth].mean()
-    return float((1 - smoothing) * right - smoothing * logs.mean())
-
-
-def _best_outcomes(logits: Floats, truth: Truth) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    return softmax(logits).max(axis=1), logits.argmax(axis=1) == truth
-
-
-def _flatten_each(logits: Sequence[Floats], targets: Sequence[Truth]) -> tuple[Floats, Truth]:
-    return np.stack(logits), np.stack(targets)
-
-
-def _sigmoid_nll(logits: Floats, truth: Truth, smoothing: float) -> float:
-    wide = logits.astype(np.float64)
-    wanted = truth * (1 - 2 * smoothing) + smoothing
-    return float((np.logaddexp(0, wide) - wanted * wide).mean())
-
-
-def _each_outcome(logits: Floats, truth: Truth) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    return sigmoid(logits).ravel(), truth.ravel().astype(bool)
-
-
-SOFTMAX = Likelihood(_flatten_labels, _softmax_nll, _best_outcomes, has_thresholds=False)
-SIGMOID = Likelihood(_flatten_each, _sigmoid_nll, _each_outcome, has_thresholds=True)
 
 
 def _ends_of_ties(ordered: Floats) -> npt.NDArray[np.bool_]:

@@ -6,8 +6,9 @@ import numpy as np
 
 from runtime.tasks import sigmoid
 
-from .calibration import CONFIDENCE, Calibration, Evidence, diagram, precision_by_coverage, scaled
+from .calibration import CONFIDENCE, Calibration, precision_by_coverage
 from .evaluate import Shipped
+from .evidence import Evidence, diagram, scaled
 from .page import Picture, image, section, table
 from .plots.calibration import plot_coverage, plot_reliability
 

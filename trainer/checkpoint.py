@@ -27,11 +27,12 @@ from runtime.machine import package_version
 from runtime.records import Record
 from runtime.tasks import TASKS
 
-from .calibration import Answered, Calibration, Evidence, Floats, centre, describe, gather, learn
+from .calibration import Answered, Calibration, centre, describe, learn
 from .config import TrainConfig
 from .data import Evaluation, read_evaluation, read_labelled
 from .errors import ModelError, RunError
 from .evaluate import answer
+from .evidence import Evidence, Floats, gather
 from .model import find_model, graph_inputs, usable_length
 from .objectives import OBJECTIVES, Objective
 from .packed import Packed

@@ -11,8 +11,9 @@ from runtime.batching import plan
 from runtime.encode import Encoded
 from runtime.records import Record
 
-from .calibration import Calibration, Evidence, centre, gather, learn
+from .calibration import Calibration, centre, learn
 from .config import TrainConfig
+from .evidence import Evidence, gather
 from .hardest import Answers
 from .losses import Floats, Target
 from .metrics import Metrics

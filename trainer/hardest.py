@@ -10,7 +10,8 @@ from runtime.encode import Tokens
 from runtime.records import Record, bio_tags
 from runtime.tasks import sigmoid, softmax
 
-from .calibration import Calibration, scaled
+from .calibration import Calibration
+from .evidence import scaled
 from .losses import Floats, Target
 from .objectives import tags_of_words, token_words_of, words_of
 

@@ -17,7 +17,7 @@ from runtime.records import Record, bio_tags, word_spans
 from runtime.tasks import sigmoid, softmax
 
 from . import losses, metrics
-from .calibration import SIGMOID, SOFTMAX, Likelihood
+from .evidence import SIGMOID, SOFTMAX, Likelihood
 from .losses import IGNORED, Floats, LossOptions, Target
 from .metrics import Metrics
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer.calibration import SIGMOID, SOFTMAX, Evidence, Likelihood, learn
+from trainer.calibration import learn
 from trainer.calibration_report import write_sections
 from trainer.evaluate import Shipped
+from trainer.evidence import SIGMOID, SOFTMAX, Evidence, Likelihood
 
 from .reports import LABELS, RECORD, Elements, words, write
 
