@@ -20,7 +20,7 @@ import tyro
 
 from bench.choice import choose
 from bench.comparison import finish
-from bench.datasets import RECIPES, Recipe, write_splits
+from bench.datasets import RECIPES, Recipe, Subset, write_splits
 from bench.intervals import student
 from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
@@ -59,12 +59,13 @@ class FinetuningConfig:
 
 
 class Job(NamedTuple):
-    """One run: the data set, its files, where the run goes, and its seed."""
+    """One run: the data set, its files, where the run goes, its seed, and which of its test rows are measured by themselves, too."""
 
     name: str
     files: dict[str, Path]
     run: Path
     seed: int
+    subset: Subset | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -210,7 +211,8 @@ def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[st
             return None
         folder.mkdir(parents=True, exist_ok=True)
         files = write_splits(RECIPES[name], config.data, rows, halves=config.halves)
-        job = Job(name, files, folder / str(seed), seed)
+        # A subset is of the published test rows.
+        job = Job(name, files, folder / str(seed), seed, None if config.halves else RECIPES[name].subset)
         start = time.perf_counter()
         WAYS[way].train(job)
         seconds = time.perf_counter() - start
@@ -239,14 +241,14 @@ def _measure_int8(run: Path, bundle: Path, test: Path) -> dict[str, Any]:
 
 
 def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:
-    """Measure the evaluation and the test rows, and the data set's subset of these, as the logits are and as calibrated."""
+    """Measure the evaluation and the test rows, and a subset of these, as the logits are and as calibrated."""
     found: dict[str, Any] = {"metric": checkpoint.objective.best_metric}
     for split in ("eval", "test"):
         rows = answer_rows(checkpoint, job.files[split])
         found[split] = _measure_rows(checkpoint, rows, range(len(rows.records)))
-        if split == "test" and (subset := job.recipe.subset):
-            held = [index for index, record in enumerate(rows.records) if subset.holds(record.text)]
-            found[f"test, {subset.name}"] = _measure_rows(checkpoint, rows, held)
+        if split == "test" and job.subset:
+            held = [index for index, record in enumerate(rows.records) if job.subset.holds(record.text)]
+            found[f"test, {job.subset.name}"] = _measure_rows(checkpoint, rows, held)
     return found
 
 

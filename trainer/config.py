@@ -23,8 +23,6 @@ TUNED: tuple[Tunable, ...] = (
     "layer_decay",
 )  # twenty trials tell no more than three apart
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
-# Rows of a step where --batch-size is not set. Taggers learn more from twice as many steps; the others do not (docs/LOG.md, 2026-11-29).
-BATCH_SIZES: dict[TaskName, int] = {"single-label": 32, "multi-label": 32, "regression": 32, "token": 16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +124,8 @@ class TrainConfig(RowFlags):
 
     epochs: int = 10
     """Passes over the rows."""
-    batch_size: int | None = None
-    """Rows in one optimizer step, over all processes and accumulated parts. Not set: 32, for --task token 16."""
+    batch_size: int = 16
+    """Rows in one optimizer step, over all processes and accumulated parts."""
     batch_tokens: int | None = None
     """About so many tokens in one optimizer step instead of --batch-size rows: short texts make batches of many rows, and memory is bounded."""
     gradient_accumulation: int = 1
@@ -198,11 +196,6 @@ class TrainConfig(RowFlags):
     """How many of the hardest evaluation rows each table of report.html shows, with their texts; 0: it holds none. Nothing else of a run ever does."""
     track: tuple[TrackerName, ...] | None = None
     """Where the figures of each step go as well: tensorboard, wandb, mlflow, one or more; their files lie in the run's folder. Not set: nowhere."""
-
-    @property
-    def rows_per_step(self) -> int:
-        """--batch-size, or what it stands for where it is not set."""
-        return BATCH_SIZES[self.task] if self.batch_size is None else self.batch_size
 
     @property
     def alpha(self) -> int:

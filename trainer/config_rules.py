@@ -18,20 +18,20 @@ def training_rules(config: "TrainConfig") -> Rules:
 def _steps(config: "TrainConfig") -> Rules:
     return [
         (config.epochs > 0, "--epochs must be a positive integer", config.epochs),
-        (config.rows_per_step > 0, "--batch-size must be a positive integer", config.batch_size),
+        (config.batch_size > 0, "--batch-size must be a positive integer", config.batch_size),
         (
             config.batch_tokens is None or config.batch_tokens > 0,
             "--batch-tokens must be a positive integer",
             config.batch_tokens,
         ),
         (
-            config.batch_tokens is None or config.batch_size is None,
+            config.batch_tokens is None or config.batch_size == type(config).batch_size,
             "--batch-tokens and --batch-size exclude each other",
             config.batch_size,
         ),
         (
-            0 < config.gradient_accumulation <= config.rows_per_step,
-            f"--gradient-accumulation must be from 1 to --batch-size ({config.rows_per_step})",
+            0 < config.gradient_accumulation <= config.batch_size,
+            f"--gradient-accumulation must be from 1 to --batch-size ({config.batch_size})",
             config.gradient_accumulation,
         ),
         (0 < config.learning_rate < 1, "--learning-rate must be between 0 and 1", config.learning_rate),

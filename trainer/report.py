@@ -184,7 +184,7 @@ def _label_row(score: LabelScore) -> tuple[str | float | int | None, ...]:
 
 
 def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, Any]]) -> str:
-    each = f"{config.rows_per_step:,} rows" if config.batch_tokens is None else f"about {config.batch_tokens:,} tokens"
+    each = f"{config.batch_size:,} rows" if config.batch_tokens is None else f"about {config.batch_tokens:,} tokens"
     facts = {"Steps": f"{record.step:,} of {record.total_steps:,}, of {each}"}
     if record.best_step is not None:
         facts["Weights kept"] = record.weights_of

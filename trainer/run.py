@@ -59,7 +59,7 @@ class Run:
         )
         self._lengths = rows.encoded.batch.lengths
         self.visits = Visits(
-            lengths=self._lengths, batch_size=config.rows_per_step, batch_tokens=config.batch_tokens, seed=config.seed
+            lengths=self._lengths, batch_size=config.batch_size, batch_tokens=config.batch_tokens, seed=config.seed
         )
         self.total_steps = config.epochs * self.visits.num_batches
         self.progress = self._resume() if config.resume else Progress(num_parts=config.gradient_accumulation)

@@ -12,7 +12,7 @@ on with from its last state, so that it ends as the run that its flags would giv
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ from .history import History
 from .loop import train
 from .objectives import OBJECTIVES
 from .search_report import shown, tabulate, write_section
-from .search_space import Space, settings_of, space_of
+from .search_space import Space, space_of
 from .siblings import begin, drop_weights, ship
 from .study import State, Study, Trial
 
@@ -94,7 +94,7 @@ def _run_next(config: TrainConfig, study: Study, *, say: Callable[[str], None]) 
     run, name = _folder(config, number), f"trial {number} of {config.tune}"
     begun = (run / CONFIG).is_file()
     # What has begun keeps its settings, even if another version of Optuna would propose others by now.
-    given = settings_of(read_config(run / CONFIG) if begun else config, config.tune_over)
+    given = _settings(read_config(run / CONFIG) if begun else config, config.tune_over)
     settings = given if begun else study.propose(given)
     own = _config_of(config, run, settings, resume=begun)
     say(f"{name}: {', '.join(f'{flag} {shown(value)}' for flag, value in settings.items())}")
@@ -109,6 +109,10 @@ def _run_next(config: TrainConfig, study: Study, *, say: Callable[[str], None]) 
     state: State = "failed" if reason is not None else "complete" if course.ended else "pruned"
     say(f"{name} is {state}")
     return Trial(number, settings, state, course.curve, time.perf_counter() - start, reason)
+
+
+def _settings(config: TrainConfig, names: Sequence[str]) -> dict[str, float]:
+    return {name: getattr(config, name) for name in names}
 
 
 def _config_of(config: TrainConfig, run: Path, settings: dict[str, Any], *, resume: bool) -> TrainConfig:

@@ -1,6 +1,6 @@
 """What --tune may vary, and how far from the value that is given. A range always holds that value, for the first trial has it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from .config import TrainConfig
@@ -31,9 +31,8 @@ def _learning_rate(config: TrainConfig) -> Range:
 
 def _batch_size(config: TrainConfig) -> Choice:
     """Halve and double; a batch must not have fewer rows than parts."""
-    given = config.rows_per_step
-    half = max(1, config.gradient_accumulation, given // 2)
-    return Choice(tuple(sorted({half, given, 2 * given})))
+    half = max(1, config.gradient_accumulation, config.batch_size // 2)
+    return Choice(tuple(sorted({half, config.batch_size, 2 * config.batch_size})))
 
 
 # The number of epochs is none of them: a trial would then be compared with others at another point of its learning rate's fall, and the longest
@@ -52,8 +51,3 @@ SPACE: dict[str, Callable[[TrainConfig], Range | Choice]] = {
 def space_of(config: TrainConfig) -> Space:
     """Lay out what a search varies."""
     return {name: SPACE[name](config) for name in config.tune_over}
-
-
-def settings_of(config: TrainConfig, names: Sequence[str]) -> dict[str, float]:
-    """Give what flags stand for, set or not."""
-    return {name: config.rows_per_step if name == "batch_size" else getattr(config, name) for name in names}

@@ -101,7 +101,7 @@ def test_targets_of_texts_are_what_transformers_wants(make_encoder_folder: Any) 
 
 
 def test_a_subset_of_the_test_rows_is_measured_as_if_it_were_a_file(
-    make_run: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_run: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     checkpoint = open_run(make_run("bert", "token"))
     rows: list[dict[str, Any]] = [{"text": f"the parcel {number} came late", "entities": []} for number in range(9)]
@@ -112,9 +112,9 @@ def test_a_subset_of_the_test_rows_is_measured_as_if_it_were_a_file(
         file = files.setdefault(name, tmp_path / f"{name}.jsonl")
         file.write_text("".join(json.dumps(row) + "\n" for row in held))
     subset = Subset("Rome", lambda text: "Rome" in text)
-    monkeypatch.setitem(RECIPES, "wnut17", RECIPES["wnut17"]._replace(subset=subset))
-    found = finetuning._measure(checkpoint, finetuning.Job("wnut17", files, tmp_path, 0))
-    alone = finetuning._measure(checkpoint, finetuning.Job("trec", {**files, "test": files["alone"]}, tmp_path, 0))
+    job = finetuning.Job("wnut17", files, tmp_path, 0, subset)
+    found = finetuning._measure(checkpoint, job)
+    alone = finetuning._measure(checkpoint, job._replace(files={**files, "test": files["alone"]}, subset=None))
     assert (found["test"]["rows"], found["test, Rome"]["rows"]) == (13, 4)
     assert found["test, Rome"] == alone["test"]
     assert alone.keys() == {"metric", "eval", "test"}

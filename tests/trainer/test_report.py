@@ -144,7 +144,7 @@ def test_settings_that_differ_stand_beside_their_defaults(tmp_path: Path) -> Non
     head, everything = text[text.index("differ from") :].split(f"All {len(fields(TrainConfig))} settings", 1)
     assert "--labels a, b not set --epochs 3 10 --class-weights inverse not set" in head
     assert "--batch-size" not in head
-    assert "--batch-size not set" in everything
+    assert "--batch-size 16" in everything
     assert "All are the defaults." in words(write(tmp_path))
 
 
