@@ -158,7 +158,7 @@ def main() -> None:
         for name in names
         for seed in range(config.seeds or SEEDS[name])
         for way in ways
-        if (result := _result(config, name, way, seed)) is not None
+        if (result := result_of(config, name, way, seed)) is not None
     ]
     _print_table(results, ways)
     if config.int8:
@@ -186,7 +186,7 @@ def _take_over(file: Path, config: FinetuningConfig) -> None:
         if way not in WAYS or WAYS[way].settings != settings:
             raise SystemExit(f"error: --known {file}: its {way!r} is of other settings than ours: {settings}")
     for result in document["results"]:
-        folder, seed = _folder(config, result["data"], result["way"]), result["seed"]
+        folder, seed = folder_of(config, result["data"], result["way"]), result["seed"]
         folder.mkdir(parents=True, exist_ok=True)
         int8 = result.pop("int8", None)
         for name, found in ((f"{seed}.json", {"machine": document["machine"], **result}), (f"{seed}-int8.json", int8)):
@@ -194,17 +194,19 @@ def _take_over(file: Path, config: FinetuningConfig) -> None:
                 (folder / name).write_text(json.dumps(found) + "\n")
 
 
-def _folder(config: FinetuningConfig, name: str, way: str) -> Path:
-    return _rows(config, name).with_name(way.replace(" ", "-"))
+def folder_of(config: FinetuningConfig, name: str, way: str) -> Path:
+    """Give the folder of a way's runs, SEED, and what they reached, SEED.json."""
+    return rows_of(config, name).with_name(way.replace(" ", "-"))
 
 
-def _rows(config: FinetuningConfig, name: str) -> Path:
+def rows_of(config: FinetuningConfig, name: str) -> Path:
+    """Give the folder of a data set's files."""
     return config.work / (f"{name}-halves" if config.halves else name) / "rows"
 
 
-def _result(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[str, Any] | None:
+def result_of(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[str, Any] | None:
     """Give what a run reached, from its file or by training it; None where it is not to be trained."""
-    folder, rows = _folder(config, name, way), _rows(config, name)
+    folder, rows = folder_of(config, name, way), rows_of(config, name)
     file = folder / f"{seed}.json"
     if not file.is_file():
         if not config.train:

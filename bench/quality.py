@@ -1,9 +1,9 @@
 """What do fine-tuned models reach, and what is left of it in each variant? MiniLM on six public data sets.
 
-    python -m bench.quality --data DIR [--only sst2 trec] [--work runs/quality]
+    python -m bench.quality --data DIR [--only sst2 trec] [--work runs/finetuning]
 
-Reads the raw files of the data sets (bench/README.md lists the folders), trains with `python -m trainer`, exports with `python -m export`, and measures
-PyTorch and four variants on the test split, which nothing was chosen on. Resumable: a finished run is not done again.
+Takes the runs of `bench.finetuning` with the trainer's defaults, which are trained where they are missing, exports them with `python -m export`, and measures
+PyTorch and four variants on the test split, which nothing was chosen on. Resumable: what is measured is not done again.
 Prints a table, then one JSON document as its last line.
 """
 
@@ -16,13 +16,15 @@ from typing import Any
 import tyro
 
 from bench.choice import choose
-from bench.datasets import RECIPES, write_splits
+from bench.datasets import RECIPES
+from bench.finetuning import FinetuningConfig, folder_of, result_of, rows_of
 from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
-from bench.runs import run_module, train_once
+from bench.runs import run_module
 from trainer.checkpoint import open_run
 
 FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native", "native-bf16": "native"}  # variant → engine
+WAY = "portabert"
 INT8 = ("int8", "native-int8")
 SEEDS = {"sst2": 3, "trec": 3, "mrpc": 1, "stsb": 1, "wnut17": 1, "goemotions": 1}
 
@@ -33,7 +35,7 @@ class QualityConfig:
 
     data: Path
     """The folder of the raw data sets."""
-    work: Path = Path("runs/quality")
+    work: Path = Path("runs/finetuning")
     """Where rows, runs and results go."""
     only: tuple[str, ...] = ()
     """Data sets to do; none for all."""
@@ -45,26 +47,26 @@ def main() -> None:
     for name in choose("--only", config.only, SEEDS):
         for seed in range(SEEDS[name]):
             _run(config, name, seed)
-    results = [json.loads(file.read_text()) for file in sorted(config.work.glob("*/result-*.json"))]
+    results = [json.loads(file.read_text()) for file in sorted(config.work.glob(f"*/{WAY}/*-quality.json"))]
     _print_table(results)
     print(json.dumps({"machine": describe_machine(), "results": results}))
 
 
 def _run(config: QualityConfig, name: str, seed: int) -> None:
-    folder, recipe = config.work / name, RECIPES[name]
-    result, run, bundle = folder / f"result-{seed}.json", folder / f"run-{seed}", folder / f"bundle-{seed}"
+    runs = FinetuningConfig(data=config.data, work=config.work)
+    folder, test = folder_of(runs, name, WAY), rows_of(runs, name) / "test.jsonl"
+    result, run, bundle = folder / f"{seed}-quality.json", folder / str(seed), folder / f"{seed}-bundle"
     if result.is_file():
         return
-    files = write_splits(recipe, config.data, folder)
-    train_once(run, f"--train={files['train']}", f"--eval={files['eval']}", f"--seed={seed}", *recipe.flags)
+    result_of(runs, name, WAY, seed)
+    if not run.is_dir():
+        raise SystemExit(
+            f"error: {run} is not here, only what it reached, for bench.finetuning took that over. Choose another --work."
+        )
     # The gate is the evaluation split's; what is reported below is the test split's.
     run_module("export", str(run), f"--output={bundle}", "--overwrite", "--variants", *FORMS)
-    result.write_text(
-        json.dumps(
-            {"data": name, "seed": seed, "flags": recipe.flags, **_measure(run, bundle, files["test"])}, indent=1
-        )
-        + "\n"
-    )
+    found = {"data": name, "seed": seed, "flags": RECIPES[name].flags, **_measure(run, bundle, test)}
+    result.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _measure(run: Path, bundle: Path, test: Path) -> dict[str, Any]:

@@ -155,6 +155,23 @@ def test_the_plain_way_is_what_its_words_say() -> None:
     assert set(finetuning.PLAIN) <= set(TrainConfig.__dataclass_fields__)
 
 
+def test_quality_measures_finetunings_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    run = tmp_path / "trec" / "portabert" / "1"
+    monkeypatch.setattr(quality, "result_of", lambda config, *which: done.append(which))
+    monkeypatch.setattr(quality, "run_module", lambda *arguments: done.append(arguments[:2]))
+    monkeypatch.setattr(quality, "_measure", lambda *places: {"places": [str(place) for place in places]})
+    config = quality.QualityConfig(data=tmp_path, work=tmp_path)
+    with pytest.raises(SystemExit, match=r"error: .*trec/portabert/1 is not here, only what it reached"):
+        quality._run(config, "trec", 1)
+    run.mkdir(parents=True)
+    for _ in range(2):
+        quality._run(config, "trec", 1)
+    assert done == [("trec", "portabert", 1), ("trec", "portabert", 1), ("export", str(run))]
+    found = json.loads((run.parent / "1-quality.json").read_text())
+    assert found["places"] == [str(run), str(run.parent / "1-bundle"), str(tmp_path / "trec" / "rows" / "test.jsonl")]
+
+
 def document(tmp_path: Path, **changed: str) -> Path:
     found = {"rows": 1, "raw": {"accuracy": 0.5}, "shipped": {"accuracy": 0.5}}
     result = {
