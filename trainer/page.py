@@ -40,7 +40,7 @@ def table(
         head: the columns' titles.
         rows: the cells.
         name: what the table is, for who cannot see it.
-        kind: "rows", or "rows texts" where the first cells are texts, beside which short words shall not be broken.
+        kind: "rows", "rows texts" where the first cells are texts, beside which short words shall not be broken, or "rows short" where they are short words.
     """
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     lines = "".join(
@@ -152,6 +152,7 @@ th, td { text-align: left; font-weight: 400; padding: .55rem 1rem .55rem 0; bord
   overflow-wrap: anywhere; min-width: 5rem; vertical-align: top; }
 tbody th { min-width: 9rem; }
 .texts tbody th { min-width: 15rem; }
+.short tbody th { min-width: 4rem; }
 .texts td { overflow-wrap: break-word; }
 thead th { position: sticky; top: 0; background: var(--paper); white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; }

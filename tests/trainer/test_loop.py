@@ -141,7 +141,7 @@ def test_the_learning_rate_takes_its_course(train: Run) -> None:
         {"class_weights": "effective", "focal_gamma": 2.0},
         {"layer_decay": 0.8, "reinit_layers": 1},
         {"gradient_accumulation": 16},
-        {"batch_size": 32, "batch_tokens": 100, "gradient_accumulation": 2},
+        {"batch_tokens": 100, "gradient_accumulation": 2},
         {"class_weights": "inverse", "label_smoothing": 0.1, "labels": ("a", "b", "c", "d", "unused")},
     ],
     ids=str,

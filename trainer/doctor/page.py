@@ -39,7 +39,7 @@ def _splits(overview: Overview) -> str:
         for split in overview.splits
     ]
     note = f"Lengths are counted in {escape(overview.unit)}."
-    return section("Splits", f'<p class="note">{note}</p>{table(head, rows, name="Splits")}')
+    return section("Splits", f'<p class="note">{note}</p>{table(head, rows, name="Splits", kind="rows short")}')
 
 
 def _findings(overview: Overview) -> Iterator[str]:
