@@ -28,6 +28,7 @@ from bench.runs import run_module, train_once
 from export.gate import Rows
 from trainer.checkpoint import Checkpoint, open_foreign, open_run
 from trainer.config import TrainConfig
+from trainer.slices import measure_some
 
 SEEDS = {"trec": 5, "mrpc": 5, "wnut17": 5, "sst2": 3, "stsb": 3, "goemotions": 1}
 
@@ -256,13 +257,12 @@ def _measure(checkpoint: Checkpoint, job: Job) -> dict[str, Any]:
 
 def _measure_rows(checkpoint: Checkpoint, rows: Rows, chosen: Sequence[int]) -> dict[str, Any]:
     """Measure some rows."""
-    found: dict[str, Any] = {"rows": len(chosen)}
-    records = [rows.records[index] for index in chosen]
-    tokens = rows.encoded.tokens and [rows.encoded.tokens[index] for index in chosen]
-    for form, logits in (("raw", rows.expected), ("shipped", checkpoint.centred(rows.expected))):
-        metrics = checkpoint.objective.measure([logits[index] for index in chosen], records, tokens, checkpoint.labels)
-        found[form] = metrics.values
-    return found
+    objective, labels = checkpoint.objective, checkpoint.labels
+    forms = {"raw": rows.expected, "shipped": checkpoint.centred(rows.expected)}
+    return {"rows": len(chosen)} | {
+        form: measure_some(chosen, logits, rows.records, rows.encoded.tokens, objective=objective, labels=labels).values
+        for form, logits in forms.items()
+    }
 
 
 def _print_table(results: list[dict[str, Any]], ways: tuple[str, ...]) -> None:

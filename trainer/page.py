@@ -152,8 +152,8 @@ th, td { text-align: left; font-weight: 400; padding: .55rem 1rem .55rem 0; bord
   overflow-wrap: anywhere; min-width: 5rem; vertical-align: top; }
 tbody th { min-width: 9rem; }
 .texts tbody th { min-width: 15rem; }
-.short tbody th { min-width: 4rem; }
 .texts td { overflow-wrap: break-word; }
+.short tbody th { min-width: 4rem; }
 thead th { position: sticky; top: 0; background: var(--paper); white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; }
 .number { font-variant-numeric: tabular-nums; }

@@ -14,6 +14,7 @@ from runtime.tables import Row
 
 from .intervals import Interval, wilson
 from .losses import Floats
+from .metrics import Metrics
 from .objectives import Objective
 
 MAX_VALUES, MAX_CHARACTERS = (
@@ -100,12 +101,7 @@ def measure_slices(
     found = []
     for value in set(groups):
         rows = [index for index, group in enumerate(groups) if group == value]
-        measured = objective.measure(
-            [logits[row] for row in rows],
-            [records[row] for row in rows],
-            None if tokens is None else [tokens[row] for row in rows],
-            labels,
-        )
+        measured = measure_some(rows, logits, records, tokens, objective=objective, labels=labels)
         intervals = {
             name: wilson(round(share * len(rows)), len(rows))
             for name, share in measured.values.items()
@@ -113,6 +109,24 @@ def measure_slices(
         }
         found.append(Slice(value, len(rows), measured.values, intervals))
     return sorted(found, key=lambda part: (-part.num_rows, part.value))
+
+
+def measure_some(
+    rows: Sequence[int],
+    logits: Sequence[Floats],
+    records: Sequence[Record],
+    tokens: Sequence[Tokens] | None,
+    *,
+    objective: Objective,
+    labels: tuple[str, ...],
+) -> Metrics:
+    """Measure the rows that stand at some places; all else as `measure_slices`."""
+    return objective.measure(
+        [logits[row] for row in rows],
+        [records[row] for row in rows],
+        None if tokens is None else [tokens[row] for row in rows],
+        labels,
+    )
 
 
 def as_json(slices: Sequence[Slice]) -> dict[str, dict[str, float]] | None:

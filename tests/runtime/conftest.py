@@ -13,11 +13,12 @@ from runtime.bundle import read
 from runtime.engines import ENGINES
 from runtime.model import open_head
 from runtime.profile import Choice, Conditions, Host, Measurement, Profile
-from runtime.testing import LABELS, FakeEngine, tiny_bundle
+from runtime.testing import tiny_bundle
 from runtime.threads import Threads
 from runtime.workload import from_lengths
 
 from .bundles import write_whole
+from .classifiers import engine_for
 from .machines import SPEEDS, THREADS, Bench, make_variant
 
 HOST = Host(bundle="0" * 64, processor="a processor", threads=2, versions={"numpy": "2.0"})
@@ -80,9 +81,8 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., runtime.Clas
     def make(
         task: str = "single-label", *, pair: bool = False, engine: Any = None, **options: Any
     ) -> runtime.Classifier:
-        fake = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
         folder = tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", task=task, pair=pair)
-        return runtime.load(folder, engine=engine or fake, **options)
+        return runtime.load(folder, engine=engine or engine_for(task), **options)
 
     return make
 

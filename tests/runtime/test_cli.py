@@ -15,7 +15,9 @@ import pytest
 
 import runtime
 from runtime.__main__ import main
-from runtime.testing import LABELS, FakeEngine, tiny_bundle
+from runtime.testing import tiny_bundle
+
+from .classifiers import engine_for
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:texts longer than:UserWarning")
@@ -26,7 +28,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
     """Give a function that makes a tiny bundle which the command line opens with a fake engine: (task, pair) → its path."""
 
     def make(task: str = "single-label", *, pair: bool = False) -> str:
-        engine = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
+        engine = engine_for(task)
         monkeypatch.setattr("runtime.__main__.load", lambda path, **_: runtime.load(path, engine=engine))
         return str(tiny_bundle(tmp_path / "bundle", task=task, pair=pair))
 
@@ -40,7 +42,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 
 def answered(path: str, texts: list[Any], task: str = "single-label") -> list[runtime.Prediction]:
-    engine = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
+    engine = engine_for(task)
     return runtime.load(path, engine=engine).predict(texts)
 
 

@@ -1,6 +1,6 @@
 """A text gets the same answer alone, in any batch, and beside other threads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -19,22 +19,28 @@ pytestmark = pytest.mark.filterwarnings("ignore:texts longer than:UserWarning")
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2", "xlm-roberta", "modernbert", "gpt2")
 CASES = [*((family, "single-label") for family in FAMILIES), ("bert", "token"), ("bert", "pair")]
 POOL = 32  # texts that batches are drawn from
+Alone = tuple[runtime.Classifier, list[Any], list[Any]]  # a classifier, texts, and the logits of each alone
 
 
 @pytest.fixture(scope="module")
-def answered_alone(
-    make_bundle: Callable[[str, str], Path], texts: list[str]
-) -> Callable[[str, str, str], tuple[runtime.Classifier, list[Any], list[Any]]]:
+def answered_alone(make_bundle: Callable[[str, str], Path], texts: list[str]) -> Callable[[str, str, str], Alone]:
     """Give a function that answers a pool of texts one by one: (family, shape, variant) → classifier, texts, logits."""
 
     @cache
-    def answer(family: str, shape: str, variant: str) -> tuple[runtime.Classifier, list[Any], list[Any]]:
+    def answer(family: str, shape: str, variant: str) -> Alone:
         classifier = runtime.load(make_bundle(family, shape), engine="ort-cpu", variant=variant)
         singles = ["?", "ok", *texts[: POOL - 3], "word " * 80]
         pool = list(zip(singles, reversed(singles), strict=True)) if classifier.manifest.pair else singles
         return classifier, pool, [classifier.predict(text).logits for text in pool]
 
     return answer
+
+
+def twice(answered: Alone, indices: list[int], max_batch_tokens: int) -> Iterator[tuple[Any, Any]]:
+    """Answer some of the texts in a batch; give each one's logits, and those it has alone."""
+    classifier, pool, alone = answered
+    together = replace(classifier, max_batch_tokens=max_batch_tokens).predict([pool[index] for index in indices])
+    return ((prediction.logits, alone[index]) for index, prediction in zip(indices, together, strict=True))
 
 
 BATCHES = st.tuples(
@@ -49,11 +55,8 @@ FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChec
 def test_int8_answers_are_bitwise_the_same_alone_and_in_any_batch(
     family: str, shape: str, answered_alone: Callable[[str, str, str], Any], batch: tuple[list[int], int]
 ) -> None:
-    indices, max_batch_tokens = batch
-    classifier, pool, alone = answered_alone(family, shape, "int8")
-    together = replace(classifier, max_batch_tokens=max_batch_tokens).predict([pool[index] for index in indices])
-    for index, prediction in zip(indices, together, strict=True):
-        np.testing.assert_array_equal(prediction.logits, alone[index])
+    for together, alone in twice(answered_alone(family, shape, "int8"), *batch):
+        np.testing.assert_array_equal(together, alone)
 
 
 @pytest.mark.parametrize(("family", "shape"), CASES)
@@ -62,11 +65,8 @@ def test_int8_answers_are_bitwise_the_same_alone_and_in_any_batch(
 def test_fp32_answers_agree_alone_and_in_any_batch(
     family: str, shape: str, answered_alone: Callable[[str, str, str], Any], batch: tuple[list[int], int]
 ) -> None:
-    indices, max_batch_tokens = batch
-    classifier, pool, alone = answered_alone(family, shape, "fp32")
-    together = replace(classifier, max_batch_tokens=max_batch_tokens).predict([pool[index] for index in indices])
-    for index, prediction in zip(indices, together, strict=True):
-        np.testing.assert_allclose(prediction.logits, alone[index], rtol=1e-5, atol=1e-5)
+    for together, alone in twice(answered_alone(family, shape, "fp32"), *batch):
+        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "variant"), [("single-label", "int8"), ("token", "int8"), ("pair", "fp32")])

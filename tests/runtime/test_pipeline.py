@@ -22,7 +22,9 @@ from runtime.encode import Encoder, Text
 from runtime.entities import STRATEGIES, find_entities, pipeline_entities
 from runtime.errors import InputError
 from runtime.tasks import Head
-from runtime.testing import LABELS, FakeEngine, tiny_bundle
+from runtime.testing import tiny_bundle
+
+from .classifiers import engine_for
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Tokenizer does not support real words:UserWarning"),  # the pipeline's own
@@ -199,7 +201,7 @@ def prediction_of(logits: npt.NDArray[np.float32], labels: tuple[str, ...]) -> r
 def test_an_unknown_option_is_refused_with_its_value(
     tmp_path: Path, task: str, options: dict[str, Any], message: str
 ) -> None:
-    engine = FakeEngine(num_labels=len(LABELS[task]), per_token=runtime.TASKS[task].per_token)
+    engine = engine_for(task)
     classifier = runtime.load(tiny_bundle(tmp_path / "bundle", task=task), engine=engine)
     with pytest.raises(InputError, match=message):
         classifier.predict("late").to_pipeline(**options)

@@ -16,10 +16,7 @@ from runtime.score import answer
 from runtime.tables import Layout
 from runtime.testing import LABELS
 
-from .scoring import FORMATS, ROWS, left, read, run, write
-
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
+from .scoring import FORMATS, ROWS, left, pa, pq, read, run, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:texts longer than:UserWarning")
 

@@ -46,11 +46,11 @@ def train(
     tmp_path: Path,
     without_report: None,
 ) -> Run:
-    """Give a function that trains on those files: settings → run folder; `said` of the function gets the lines."""
+    """Give a function that trains on those files, three steps an epoch: settings → run folder; `said` of the function gets the lines."""
     said: list[str] = []
 
-    def run(output: str = "run", **settings: Any) -> Path:
-        given = {"model": str(make_encoder_folder("bert")), "epochs": 2, "batch_size": 16, "precision": "fp32"}
+    def run(output: str = "run", *, family: str = "bert", **settings: Any) -> Path:
+        given = {"model": str(make_encoder_folder(family)), "epochs": 2, "batch_size": 16, "precision": "fp32"}
         config = TrainConfig(**{**given, **files, "device": "cpu", "output": tmp_path / output, **settings})
         loop.train(config, say=said.append)
         return config.output

@@ -1,6 +1,5 @@
 """Whole runs with adapters and with a mean: what they leave, and that a run killed at any moment and resumed is the undisturbed one."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from trainer import average, finish, loop, run, states
+from trainer import average, finish, run, states
 from trainer.checkpoint import open_run, read_record
-from trainer.config import TrainConfig
 from trainer.errors import RunError
+
+from .runs import Run, evaluations
 
 LORA = {"lora_rank": 4, "learning_rate": 1e-2}
 WAYS: dict[str, dict[str, Any]] = {
@@ -23,35 +23,20 @@ WAYS: dict[str, dict[str, Any]] = {
     "adapters below a new layer": {**LORA, "reinit_layers": 1, "layer_decay": 0.9},
 }
 
-Train = Callable[..., Path]
-
 
 @pytest.fixture
-def train(
-    files: dict[str, str], make_encoder_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Train:
-    """Give a function that trains on those files, three steps an epoch: settings → run folder; `said` of the function gets the lines."""
-    monkeypatch.setattr("trainer.finish.write_report", lambda run, **_: None)
-    said: list[str] = []
+def train(train: Run) -> Run:
+    """Give the function that trains with four epochs and a rate that teaches in few steps, unless other settings are given."""
 
-    def run(output: str = "run", *, family: str = "bert", **settings: Any) -> Path:
-        given = {"model": str(make_encoder_folder(family)), "epochs": 4, "batch_size": 16, "learning_rate": 3e-3}
-        exact = {"precision": "fp32", "device": "cpu", "output": tmp_path / output}
-        config = TrainConfig(**{**given, **files, **exact, **settings})
-        loop.train(config, say=said.append)
-        return config.output
+    def run(output: str = "run", **settings: Any) -> Path:
+        return train(output, **{"epochs": 4, "learning_rate": 3e-3, **settings})
 
-    run.said = said  # type: ignore[attr-defined]
+    run.said = train.said  # type: ignore[attr-defined]
     return run
 
 
-def said(train: Train) -> str:
+def said(train: Run) -> str:
     return "\n".join(train.said)  # type: ignore[attr-defined]
-
-
-def evaluations(run: Path) -> dict[int, dict[str, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["eval"] for line in lines if "eval" in line}
 
 
 # resuming
@@ -75,7 +60,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(("way", "name"), MOMENTS)
 def test_a_run_killed_before_anything_is_kept_resumes_to_the_undisturbed_one(
-    way: str, name: str, train: Train, monkeypatch: pytest.MonkeyPatch
+    way: str, name: str, train: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second time that something of the name is kept, or the first where there is but one: how often weights get better is not the same on every CPU."""
     settings = {**WAYS[way], "save_steps": 2, "eval_steps": 1, "keep_checkpoints": 2}
@@ -101,7 +86,7 @@ def test_a_run_killed_before_anything_is_kept_resumes_to_the_undisturbed_one(
 
 
 def test_adapters_go_on_only_beside_the_weights_they_were_trained_beside(
-    train: Train, monkeypatch: pytest.MonkeyPatch, make_encoder_folder: Callable[[str], Path], tmp_path: Path
+    train: Run, monkeypatch: pytest.MonkeyPatch, make_encoder_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = transformers.AutoModel.from_pretrained(make_encoder_folder("bert"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(make_encoder_folder("bert"))
@@ -128,7 +113,7 @@ def test_adapters_go_on_only_beside_the_weights_they_were_trained_beside(
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert", "mpnet", "deberta-v2", "gpt2"])  # fmt: skip
-def test_every_architecture_trains_with_adapters_into_a_plain_folder(family: str, train: Train) -> None:
+def test_every_architecture_trains_with_adapters_into_a_plain_folder(family: str, train: Run) -> None:
     run = train(family=family, epochs=1, **LORA)
     record = read_record(run)
     assert record.complete
@@ -141,7 +126,7 @@ def test_every_architecture_trains_with_adapters_into_a_plain_folder(family: str
     assert ("texts are padded" if padded else "texts are packed") in said(train)
 
 
-def test_a_small_task_is_learnt_by_adapters_and_the_figures_are_the_merged_weights(train: Train) -> None:
+def test_a_small_task_is_learnt_by_adapters_and_the_figures_are_the_merged_weights(train: Run) -> None:
     run = train(epochs=20, **LORA)
     record = read_record(run)
     assert record.eval is not None
@@ -151,7 +136,7 @@ def test_a_small_task_is_learnt_by_adapters_and_the_figures_are_the_merged_weigh
     assert f"adapters of rank 4: {record.num_trained:,} of {record.num_weights:,} weights are trained" in said(train)
 
 
-def test_what_adapters_leave_alone_is_as_pretrained(train: Train, make_encoder_folder: Callable[[str], Path]) -> None:
+def test_what_adapters_leave_alone_is_as_pretrained(train: Run, make_encoder_folder: Callable[[str], Path]) -> None:
     weights = load_file(train(**LORA) / "model.safetensors")
     pretrained = transformers.AutoModel.from_pretrained(make_encoder_folder("bert")).state_dict()
     changed = {name for name, tensor in pretrained.items() if not torch.equal(weights[f"bert.{name}"], tensor)}
@@ -161,7 +146,7 @@ def test_what_adapters_leave_alone_is_as_pretrained(train: Train, make_encoder_f
     assert not [name for name in changed if "LayerNorm" in name or "embeddings" in name]
 
 
-def test_a_state_holds_adapters_alone(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_holds_adapters_alone(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: dict[bool, int] = {}
     true = states.save_state
 
@@ -175,7 +160,7 @@ def test_a_state_holds_adapters_alone(train: Train, monkeypatch: pytest.MonkeyPa
     assert sizes[True] < 12 * record.num_trained + 100_000 < sizes[False]
 
 
-def test_alpha_scales_the_adapters(train: Train) -> None:
+def test_alpha_scales_the_adapters(train: Run) -> None:
     """Of the first step's adapters, which are alike: Adam's first step has the length of the learning rate whatever the gradient."""
     one, two = (
         load_file(train(f"alpha{alpha}", epochs=1, batch_size=48, max_grad_norm=0.0, **{**LORA, "lora_alpha": alpha}) / "model.safetensors")
@@ -191,7 +176,7 @@ def test_alpha_scales_the_adapters(train: Train) -> None:
 
 
 def test_the_mean_is_that_of_the_last_evaluations_and_its_figures_are_true(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, torch.Tensor] = {}
     true = average.choose
@@ -215,7 +200,7 @@ def test_the_mean_is_that_of_the_last_evaluations_and_its_figures_are_true(
     assert record.eval == evaluations(again)[3], "measured with the mean's weights"
 
 
-def test_the_single_step_is_kept_where_the_mean_is_no_better(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_single_step_is_kept_where_the_mean_is_no_better(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = train("plain")
     true = average.choose
     monkeypatch.setattr(
@@ -228,7 +213,7 @@ def test_the_single_step_is_kept_where_the_mean_is_no_better(train: Train, monke
 
 
 @pytest.mark.parametrize(("epochs", "evaluations"), [(1, 1), (2, 2)])
-def test_fewer_evaluations_than_asked_for_are_warned_of(epochs: int, evaluations: int, train: Train) -> None:
+def test_fewer_evaluations_than_asked_for_are_warned_of(epochs: int, evaluations: int, train: Run) -> None:
     record = read_record(train(epochs=epochs, average=3))
     assert record.complete
     assert f"warning: --average 3, but there were only {evaluations} evaluations" in said(train)

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 from trainer.__main__ import main
 
+from .runs import history
+
 ROOT = Path(__file__).parents[2]
 # 27 texts in batches of 8: the last batch has 3, so that neither 8 nor 3 divides evenly among two processes with two parts each.
 FLAGS = ("--epochs=2", "--batch-size=8", "--gradient-accumulation=2", "--precision=fp32", "--device=cpu")
@@ -79,5 +81,4 @@ def test_two_processes_train_the_model_that_one_trains(model: Path, tmp_path: Pa
 
 
 def losses(run: Path) -> list[float]:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [line["loss"] for line in lines if "loss" in line]
+    return [line["loss"] for line in history(run) if "loss" in line]

@@ -1,6 +1,5 @@
 """--quant-aware: the last epochs compute in int8, and the best weights are chosen by what they answer in it."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,8 @@ from trainer.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.packed import Packed
 from trainer.step import Stepper
+
+from .runs import history
 
 EPOCHS = 3
 
@@ -127,5 +128,5 @@ def test_int8_learns_what_fp32_learns(config: Callable[..., TrainConfig]) -> Non
     record = read_record(run)
     assert record.eval is not None
     assert record.eval["accuracy"] > 0.9
-    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+    losses = [line["loss"] for line in history(run) if "loss" in line]
     assert np.mean(losses[-2:]) < 0.5 * losses[0]

@@ -61,11 +61,12 @@ def _uses(split: Split) -> dict[str, Uses]:
     for record in split.records:
         for start, end in record.words or ():
             word = record.text[start:end]
-            marks = {character for character in word if not character.isalnum()}
-            if len(word) == 1 and marks:
+            if word.isalnum():
+                continue
+            if len(word) == 1:
                 found[word].alone.append(record.line)
             elif any(map(str.isalnum, word)):
-                for mark in marks:
+                for mark in {character for character in word if not character.isalnum()}:
                     found[mark].joined.append(record.line)
     return found
 
