@@ -19,6 +19,7 @@ from .losses import Floats, Target
 from .metrics import Metrics
 from .network import Network
 from .objectives import Objective
+from .scale import Scale
 from .slices import Slice, measure_slices
 
 Rows: TypeAlias = tuple[Sequence[Record], Encoded, list[Target]]
@@ -26,20 +27,24 @@ Rows: TypeAlias = tuple[Sequence[Record], Encoded, list[Target]]
 MAX_BATCH_TOKENS = 4096  # bounds memory; evaluation has no gradients to keep
 
 
-def compute_logits(wrapped: Any, encoded: Encoded, *, accelerator: Accelerator) -> list[Floats]:
+def compute_logits(
+    wrapped: Any, encoded: Encoded, *, accelerator: Accelerator, scale: Scale | None = None
+) -> list[Floats]:
     """Compute the logits of all rows on all processes: per row (C,), or (t, C) for a tagger.
 
     Args:
         wrapped: a `Network` as accelerate prepared it.
         encoded: the rows.
         accelerator: that prepared it.
+        scale: what its logits stand for, where that is another than themselves.
     """
     # Unwrapped: processes differ in batches, and DDP would wait for its twin's.
     network: Network = accelerator.unwrap_model(wrapped)
     found = answer(network, encoded, part=accelerator.process_index, num_parts=accelerator.num_processes)
     if accelerator.num_processes > 1:
         found = dict(gather_object(list(found.items())))
-    return [found[index] for index in range(len(encoded.batch.lengths))]
+    logits = [found[index] for index in range(len(encoded.batch.lengths))]
+    return scale.to_scores(logits) if scale else logits
 
 
 def answer(network: Network, encoded: Encoded, *, part: int = 0, num_parts: int = 1) -> dict[int, Floats]:
@@ -62,9 +67,10 @@ def evaluate(
     objective: Objective,
     labels: tuple[str, ...],
     accelerator: Accelerator,
+    scale: Scale | None = None,
 ) -> Metrics:
     """Measure a model on labelled rows."""
-    logits = compute_logits(wrapped, encoded, accelerator=accelerator)
+    logits = compute_logits(wrapped, encoded, accelerator=accelerator, scale=scale)
     return objective.measure(logits, records, encoded.tokens, labels)
 
 
@@ -96,6 +102,7 @@ def measure_shipped(
     objective: Objective,
     labels: tuple[str, ...],
     accelerator: Accelerator,
+    scale: Scale | None = None,
     groups: Sequence[str] = (),
 ) -> Shipped:
     """Calibrate a model on the evaluation rows, and measure it on these and on the test rows.
@@ -107,10 +114,12 @@ def measure_shipped(
         objective: the task.
         labels: the label of each logit.
         accelerator: that prepared it.
+        scale: what its logits stand for, where that is another than themselves.
         groups: of each evaluation row, the one it is measured with as well; empty for none.
     """
     logits = {
-        split: compute_logits(wrapped, encoded, accelerator=accelerator) for split, (_, encoded, _) in rows.items()
+        split: compute_logits(wrapped, encoded, accelerator=accelerator, scale=scale)
+        for split, (_, encoded, _) in rows.items()
     }
     evidence: dict[str, Evidence] = {}
     if config.calibrate and objective.likelihood is not None:

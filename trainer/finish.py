@@ -37,6 +37,7 @@ def finish(run: Run, *, sections: Sequence[str]) -> RunRecord:
         objective=prepared.objective,
         labels=prepared.data.labels,
         accelerator=prepared.place.accelerator,
+        scale=prepared.scale,
         groups=prepared.data.slices,
     )
     for sentence in describe(shipped.calibration) if shipped.calibration else ():

@@ -92,12 +92,17 @@ def start_head_at(model: torch.nn.Module, prior: npt.NDArray[np.float32]) -> boo
     Returns:
         Whether the head has a bias (GPT-2's has none).
     """
-    last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    last = last_product(model)
     if last.bias is None or last.out_features != len(prior):
         return False
     with torch.no_grad():
         last.bias.copy_(torch.from_numpy(prior))
     return True
+
+
+def last_product(model: torch.nn.Module) -> torch.nn.Linear:
+    """Give the product that logits come out of."""
+    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
 
 
 def find_model(name: str) -> str:

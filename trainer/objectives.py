@@ -35,6 +35,7 @@ class Objective:
         targets: (rows, encoded rows, labels) → what the loss compares with, per text.
         loss: (logits, targets, options) → the sum of the losses.
         count: targets → what the sum is divided by.
+        standardised: whether targets are scores in a unit of their own, which are learned in standard deviations (scale.py).
         prior: targets → the logits (C,) a new head starts from, or None where they start at 0.
         weigh: targets, number of labels, key of losses.WEIGHTINGS → weights (C,) that balance the labels.
         constant_loss: targets → the mean loss of the best answer that is the same for all texts.
@@ -53,6 +54,7 @@ class Objective:
     targets: Callable[[Sequence[Record], Encoded, tuple[str, ...]], list[Target]]
     loss: Callable[[torch.Tensor, torch.Tensor, LossOptions], torch.Tensor]
     count: Callable[[Sequence[Target]], int]
+    standardised: bool
     prior: Callable[[Sequence[Target]], Floats] | None
     weigh: Callable[[Sequence[Target], int, str], Floats]
     constant_loss: Callable[[Sequence[Target]], float]
@@ -279,6 +281,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_single_targets,
         loss=losses.cross_entropy,
         count=len,
+        standardised=False,
         prior=None,
         weigh=losses.label_weights,
         constant_loss=losses.entropy,
@@ -297,6 +300,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_multi_targets,
         loss=losses.binary_cross_entropy,
         count=lambda targets: sum(target.size for target in targets),
+        standardised=False,
         prior=_log_odds,
         weigh=losses.presence_weights,
         constant_loss=losses.binary_entropy,
@@ -315,6 +319,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_score_targets,
         loss=losses.square_error,
         count=len,
+        standardised=True,
         prior=None,
         weigh=lambda targets, num_labels, weighting: np.ones(num_labels, dtype=np.float32),
         constant_loss=losses.variance,
@@ -333,6 +338,7 @@ OBJECTIVES: dict[str, Objective] = {
         targets=_tag_targets,
         loss=losses.cross_entropy,
         count=lambda targets: sum(int((target != IGNORED).sum()) for target in targets),
+        standardised=False,
         prior=None,
         weigh=losses.label_weights,
         constant_loss=losses.entropy,

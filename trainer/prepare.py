@@ -18,10 +18,11 @@ from .kept import Kept, Whole
 from .layers import reinitialise
 from .lora import add_adapters
 from .losses import Target
-from .model import Pretrained, graph_inputs, load_pretrained, open_encoder, start_head_at
+from .model import Pretrained, graph_inputs, last_product, load_pretrained, open_encoder, start_head_at
 from .network import Network, answer_in_int8, choose_network
 from .objectives import OBJECTIVES, Objective
 from .run_folder import check_folder
+from .scale import Scale, Scaled, find_scale, standardise_head
 from .used_rows import train_used_rows
 
 
@@ -46,6 +47,7 @@ class Prepared(NamedTuple):
         max_length: tokens of a text.
         network: the model as it is trained.
         kept: the model as it is kept.
+        scale: what logits in training stand for, where that is another than in what is kept.
         num_weights: numbers of the model.
         num_trained: those that are trained.
     """
@@ -59,6 +61,7 @@ class Prepared(NamedTuple):
     max_length: int
     network: Network
     kept: Kept
+    scale: Scale | None
     num_weights: int
     num_trained: int
 
@@ -90,10 +93,16 @@ def prepare(config: TrainConfig, *, place: Place, say: Callable[[str], None]) ->
         say(note)
     splits = _encode(config, data, pretrained, say=say)
     _begin_anew(config, pretrained, objective, splits["train"].targets, say=say)
-    num_weights = model.num_parameters()
+    num_weights, head, scale = model.num_parameters(), last_product(model), None
     kept: Kept = Whole(model)
     if config.lora_rank:
         kept = add_adapters(model, rank=config.lora_rank, alpha=config.alpha, num_new=config.reinit_layers)
+    if objective.standardised:
+        scale = find_scale(splits["train"].targets, centred=head.bias is not None)
+        if not pretrained.head_is_new:
+            standardise_head(head, scale)
+        kept = Scaled(kept, head, scale)
+        say(f"scores are learned as differences from {scale.mean:.4g}, in units of {scale.deviation:.4g}")
     texts = splits["train"].encoded.batch
     with kept.on_trial():
         choice = choose_network(
@@ -123,6 +132,7 @@ def prepare(config: TrainConfig, *, place: Place, say: Callable[[str], None]) ->
         max_length=pretrained.max_length,
         network=choice.network,
         kept=kept,
+        scale=scale,
         num_weights=num_weights,
         num_trained=num_trained,
     )

@@ -58,6 +58,7 @@ class Run:
             make_adamw(self.wrapped, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
         )
         self._lengths = rows.encoded.batch.lengths
+        self._targets = prepared.scale.standardise(rows.targets) if prepared.scale else rows.targets
         self.visits = Visits(
             lengths=self._lengths, batch_size=config.batch_size, batch_tokens=config.batch_tokens, seed=config.seed
         )
@@ -73,7 +74,7 @@ class Run:
             optimizer=self._optimizer,
             objective=prepared.objective,
             texts=rows.encoded.batch,
-            targets=rows.targets,
+            targets=self._targets,
             loss=LossOptions(weights, config.label_smoothing, config.focal_gamma),
             max_grad_norm=config.max_grad_norm,
             place=prepared.place,
@@ -160,6 +161,7 @@ class Run:
             objective=self.prepared.objective,
             labels=self.prepared.data.labels,
             accelerator=self.prepared.place.accelerator,
+            scale=self.prepared.scale,
         )
 
     def measure(self, weights: Path) -> float:
@@ -219,7 +221,7 @@ class Run:
             "best_step": progress.best_step,
             "labels": prepared.data.labels,
             "max_length": prepared.max_length,
-            "constant_loss": prepared.objective.constant_loss(prepared.splits["train"].targets),
+            "constant_loss": prepared.objective.constant_loss(self._targets),
             "evaluation": prepared.data.evaluation,
             "eval": shipped.measured.values if shipped and shipped.measured else None,
             "test": shipped.tested.values if shipped and shipped.tested else None,
