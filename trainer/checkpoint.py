@@ -62,6 +62,7 @@ class RunRecord:
         calibration: what was learned of the kept weights' probabilities; None where nothing was.
         averaged: the steps of whose weights the mean was kept; None where it was not.
         slices: rows and metrics by the values of --slice-column; None where it is not set.
+        collapsed: whether nothing was learnt: the loss ended no lower than `constant_loss`.
     """
 
     complete: bool
@@ -81,6 +82,7 @@ class RunRecord:
     calibration: Calibration | None = None
     averaged: tuple[int, ...] | None = None
     slices: dict[str, dict[str, float]] | None = None
+    collapsed: bool = False
 
     @property
     def weights_of(self) -> str:

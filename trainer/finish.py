@@ -28,6 +28,12 @@ def finish(run: Run, *, sections: Sequence[str]) -> RunRecord:
     prepared = run.prepared
     if run.main and (share := share_of_peak(overall(run.history.lines()), precision=prepared.place.precision)):
         run.say(f"training took {share}")
+    collapsed = run.main and run.collapsed()
+    if collapsed:
+        run.say(
+            "warning: nothing was learnt: the loss ended at that of one answer for all texts. Try another --seed, a lower --learning-rate or more --epochs, "
+            "and see with python -m trainer check whether labels fit their texts"
+        )
     best, averaged = _choose_weights(run)
     prepared.kept.load_pretrained(best)
     shipped = measure_shipped(
@@ -47,7 +53,7 @@ def finish(run: Run, *, sections: Sequence[str]) -> RunRecord:
     result = publish(
         run.config.output,
         best,
-        run.record(complete=True, shipped=shipped, averaged=averaged),
+        run.record(complete=True, shipped=shipped, averaged=averaged, collapsed=collapsed),
         report=lambda record: _write_report(run, record, shipped, sections),
     )
     shutil.rmtree(run.folder)

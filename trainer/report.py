@@ -92,6 +92,8 @@ def _head(config: TrainConfig, record: RunRecord, num_labels: int) -> str:
         state, text = "complete", f"Complete: stopped early at step {record.step:,} of {record.total_steps:,}"
     else:
         state, text = "complete", f"Complete: {record.step:,} steps"
+    if record.collapsed:
+        state, text = "interrupted", f"{text}. Nothing was learnt: the loss ended at that of one answer for all texts"
     labels = f" · {num_labels} labels" if num_labels > 1 else ""
     return f"""<header>
 <p class="kind">Training report</p>

@@ -27,6 +27,8 @@ from .step import Stepper
 from .trackers import Trackers
 from .visit import Visits
 
+LEARNT = 0.02  # of the loss of an answer that is the same for all texts; a run that takes off less has learnt nothing
+
 
 class Run:
     """A run, at its first step or at the one that it resumes from.
@@ -58,7 +60,8 @@ class Run:
             make_adamw(self.wrapped, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
         )
         self._lengths = rows.encoded.batch.lengths
-        self._targets = prepared.scale.standardise(rows.targets) if prepared.scale else rows.targets
+        targets = prepared.scale.standardise(rows.targets) if prepared.scale else rows.targets
+        self._constant_loss = prepared.objective.constant_loss(targets)
         self.visits = Visits(
             lengths=self._lengths, batch_size=config.batch_size, batch_tokens=config.batch_tokens, seed=config.seed
         )
@@ -74,7 +77,7 @@ class Run:
             optimizer=self._optimizer,
             objective=prepared.objective,
             texts=rows.encoded.batch,
-            targets=self._targets,
+            targets=targets,
             loss=LossOptions(weights, config.label_smoothing, config.focal_gamma),
             max_grad_norm=config.max_grad_norm,
             place=prepared.place,
@@ -209,8 +212,22 @@ class Run:
         if self.main:
             publish(self.config.output, best, self.record(complete=False))
 
+    def collapsed(self) -> bool:
+        """Whether the mean loss of the last tenth is no lower than that of the best answer that looks at no text; weighted and smoothed losses do not tell."""
+        if self.config.class_weights or self.config.focal_gamma or self.config.label_smoothing:
+            return False
+        end = 0.9 * self.progress.step
+        losses = [line["loss"] for line in self.history.lines() if "loss" in line and line["step"] > end]
+        losses += self.progress.losses  # of a run that ended early, between two lines of the log
+        return float(np.mean(losses)) > (1 - LEARNT) * self._constant_loss
+
     def record(
-        self, *, complete: bool, shipped: Shipped | None = None, averaged: tuple[int, ...] | None = None
+        self,
+        *,
+        complete: bool,
+        shipped: Shipped | None = None,
+        averaged: tuple[int, ...] | None = None,
+        collapsed: bool = False,
     ) -> dict[str, Any]:
         """Say what run.json says but for what `publish` adds."""
         prepared, progress = self.prepared, self.progress
@@ -221,7 +238,7 @@ class Run:
             "best_step": progress.best_step,
             "labels": prepared.data.labels,
             "max_length": prepared.max_length,
-            "constant_loss": prepared.objective.constant_loss(self._targets),
+            "constant_loss": self._constant_loss,
             "evaluation": prepared.data.evaluation,
             "eval": shipped.measured.values if shipped and shipped.measured else None,
             "test": shipped.tested.values if shipped and shipped.tested else None,
@@ -230,6 +247,7 @@ class Run:
             "calibration": shipped and shipped.calibration,
             "averaged": averaged,
             "slices": shipped and as_json(shipped.slices),
+            "collapsed": collapsed,
         }
 
     def unpublished(self, *, complete: bool, **found: Any) -> RunRecord:

@@ -11,17 +11,13 @@ high learning rate make some seeds collapse (Mosbach et al. 2021), and a mean ov
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from runtime.bundle import write_synced
 
 from .checkpoint import CONFIG, RECORD, SEEDS, RunRecord, read_record
 from .config import TrainConfig
-from .history import METRICS
 from .loop import train
 from .metrics import is_better
 from .objectives import OBJECTIVES
@@ -37,12 +33,10 @@ class Outcome(NamedTuple):
 
     Attributes:
         seed: its own.
-        collapsed: whether it learnt nothing.
         record: what it reached.
     """
 
     seed: int
-    collapsed: bool
     record: RunRecord
 
 
@@ -85,20 +79,10 @@ def _train_one(config: TrainConfig, seed: int, *, say: Callable[[str], None]) ->
             say(f"seed {own}")
             begun = (run / CONFIG).is_file()
             record = train(replace(config, seeds=1, seed=own, output=run, resume=begun, overwrite=False), say=say)
-        collapsed = _learnt_nothing(config, run, record)
-        if not collapsed or tried == NUM_TRIES - 1:
+        if not record.collapsed or tried == NUM_TRIES - 1:
             break
-        say(f"warning: seed {own} learnt nothing: its loss ended at that of one answer for all. Another seed is tried")
-    return Outcome(own, collapsed, record)
-
-
-def _learnt_nothing(config: TrainConfig, run: Path, record: RunRecord) -> bool:
-    """Whether the mean loss of a run's last tenth is no lower than that of the best answer that looks at no text; weighted and smoothed losses do not tell."""
-    if config.class_weights or config.focal_gamma or config.label_smoothing:
-        return False
-    lines = map(json.loads, (run / METRICS).read_text(encoding="utf-8").splitlines())
-    losses = [line["loss"] for line in lines if "loss" in line and line["step"] > 0.9 * record.step]
-    return float(np.mean(losses)) > 0.98 * record.constant_loss
+        say(f"seed {own} is replaced by another")
+    return Outcome(own, record)
 
 
 def _value(outcome: Outcome, metric: str) -> float:
@@ -110,7 +94,7 @@ def _figures(outcomes: list[Outcome], best: Outcome) -> dict[str, Any]:
     runs = [
         {
             "seed": o.seed,
-            "collapsed": o.collapsed,
+            "collapsed": o.record.collapsed,
             "best_step": o.record.best_step,
             "eval": o.record.eval,
             "test": o.record.test,

@@ -180,6 +180,12 @@ def test_page_and_card_say_which_weights_were_trained_and_kept(
     assert all(sentence in readme for sentence in card)
 
 
+def test_a_run_that_learnt_nothing_says_so_at_the_top(tmp_path: Path) -> None:
+    told = "steps. Nothing was learnt: the loss ended at that of one answer for all texts"
+    assert told in words(write(tmp_path, record=replace(RECORD, collapsed=True)))
+    assert told not in words(write(tmp_path, record=RECORD))
+
+
 def test_a_mean_is_marked_at_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marked: list[int | None] = []
     monkeypatch.setattr(report, "plot_curves", lambda history, *, best_step, **_: marked.append(best_step))

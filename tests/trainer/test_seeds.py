@@ -108,7 +108,9 @@ def test_a_run_that_learnt_nothing_is_begun_again_with_another_seed(
 
     monkeypatch.setattr(seeds, "train", train)
     assert main(flags) == 0
-    assert "warning: seed 1 learnt nothing: its loss ended at that of one answer for all" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "warning: nothing was learnt: the loss ended at that of one answer for all texts" in told
+    assert "seed 1 is replaced by another" in told
     figures = json.loads((tmp_path / "run" / "seeds.json").read_text())
     assert [(found["seed"], found["collapsed"]) for found in figures["runs"]] == [(0, False), (1001, False), (2, False)]
 
