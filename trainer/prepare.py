@@ -18,9 +18,10 @@ from .kept import Kept, Whole
 from .layers import reinitialise
 from .lora import add_adapters
 from .losses import Target
-from .model import Pretrained, graph_inputs, last_product, load_pretrained, open_encoder, start_head_at
+from .model import Pretrained, graph_inputs, last_product, load_pretrained, open_encoder, start_head_at, width_of
 from .network import Network, answer_in_int8, choose_network
 from .objectives import OBJECTIVES, Objective
+from .optim import usual_learning_rate
 from .run_folder import check_folder
 from .scale import Scale, Scaled, find_scale, standardise_head
 from .used_rows import train_used_rows
@@ -47,6 +48,7 @@ class Prepared(NamedTuple):
         max_length: tokens of a text.
         network: the model as it is trained.
         kept: the model as it is kept.
+        learning_rate: the highest.
         scale: what logits in training stand for, where that is another than in what is kept.
         num_weights: numbers of the model.
         num_trained: those that are trained.
@@ -61,6 +63,7 @@ class Prepared(NamedTuple):
     max_length: int
     network: Network
     kept: Kept
+    learning_rate: float
     scale: Scale | None
     num_weights: int
     num_trained: int
@@ -97,6 +100,12 @@ def prepare(config: TrainConfig, *, place: Place, say: Callable[[str], None]) ->
     kept: Kept = Whole(model)
     if config.lora_rank:
         kept = add_adapters(model, rank=config.lora_rank, alpha=config.alpha, num_new=config.reinit_layers)
+    learning_rate = config.learning_rate
+    if learning_rate is None:
+        learning_rate = usual_learning_rate(width_of(model.config), adapters=config.lora_rank > 0)
+        say(
+            f"learning rate {learning_rate:.2g}, usual for {'adapters on ' if config.lora_rank else ''}a model {width_of(model.config)} wide"
+        )
     if objective.standardised:
         scale = find_scale(splits["train"].targets, centred=head.bias is not None)
         if not pretrained.head_is_new:
@@ -132,6 +141,7 @@ def prepare(config: TrainConfig, *, place: Place, say: Callable[[str], None]) ->
         max_length=pretrained.max_length,
         network=choice.network,
         kept=kept,
+        learning_rate=learning_rate,
         scale=scale,
         num_weights=num_weights,
         num_trained=num_trained,

@@ -116,7 +116,7 @@ class Run:
     def take_step(self, indices: npt.NDArray[np.intp]) -> None:
         """Learn from the rows `indices`."""
         config, progress = self.config, self.progress
-        self._learning_rate = config.learning_rate * learning_rate_factor(
+        self._learning_rate = self.prepared.learning_rate * learning_rate_factor(
             progress.step,
             schedule=config.schedule,
             warmup_steps=round(config.warmup_fraction * self.total_steps),
@@ -141,7 +141,7 @@ class Run:
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} at step {self.progress.step - before}. "
-                    f"Lower --learning-rate (it is {self.config.learning_rate:g}), or use --precision fp32."
+                    f"Lower --learning-rate (it is {self.prepared.learning_rate:g}), or use --precision fp32."
                 )
         self.progress.losses += losses
 
@@ -248,6 +248,7 @@ class Run:
             "averaged": averaged,
             "slices": shipped and as_json(shipped.slices),
             "collapsed": collapsed,
+            "learning_rate": prepared.learning_rate,
         }
 
     def unpublished(self, *, complete: bool, **found: Any) -> RunRecord:

@@ -26,7 +26,9 @@ from .config import TUNED, TrainConfig
 from .errors import TrainingError
 from .history import History
 from .loop import train
+from .model import read_width
 from .objectives import OBJECTIVES
+from .optim import usual_learning_rate
 from .search_report import shown, tabulate, write_section
 from .search_space import Space, space_of
 from .siblings import begin, drop_weights, ship
@@ -48,6 +50,9 @@ def search(config: TrainConfig, *, say: Callable[[str], None]) -> RunRecord:
         Error: as `loop.train`.
     """
     config.validate()
+    if config.learning_rate is None:  # a range lies around a number
+        rate = usual_learning_rate(read_width(config.model), adapters=config.lora_rank > 0)
+        config = replace(config, learning_rate=rate)
     assert config.tune is not None
     metric = config.best_metric or OBJECTIVES[config.task].best_metric
     space = space_of(config)

@@ -135,6 +135,25 @@ def test_the_first_loss_is_that_of_a_guess(train: Run) -> None:
         assert next(line["loss"] for line in history(run) if "loss" in line) == pytest.approx(np.log(4), abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rate", "told"),
+    [
+        ({}, 1e-4, "learning rate 0.0001, usual for a model 32 wide"),
+        ({"lora_rank": 4}, 1e-3, "learning rate 0.001, usual for adapters on a model 32 wide"),
+        ({"learning_rate": 3e-4}, 3e-4, None),
+    ],
+    ids=str,
+)
+def test_a_rate_that_is_not_given_is_the_usual_one_and_told(
+    settings: dict[str, float], rate: float, told: str | None, train: Run
+) -> None:
+    run = train(schedule="constant", warmup_fraction=0.0, **settings)
+    assert read_record(run).learning_rate == pytest.approx(rate)
+    assert [line["learning_rate"] for line in history(run) if "loss" in line] == [pytest.approx(rate)]
+    said = [line for line in train.said if line.startswith("learning rate")]  # type: ignore[attr-defined]
+    assert said == ([told] if told else [])
+
+
 def test_the_learning_rate_takes_its_course(train: Run) -> None:
     run = train(epochs=10, schedule="constant", warmup_fraction=0.5, learning_rate=1e-3)
     rates = {line["step"]: line["learning_rate"] for line in history(run) if "loss" in line}

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from trainer.config import Schedule
-from trainer.optim import SCHEDULES, learning_rate_factor, make_adamw, set_learning_rate
+from trainer.optim import SCHEDULES, learning_rate_factor, make_adamw, set_learning_rate, usual_learning_rate
 
 MIDDLE, END = 60, 109  # of 10 steps of warm-up and 100 more
 
@@ -117,3 +117,18 @@ def test_each_layer_learns_slower_than_the_one_above(family: str, make_encoder_f
     assert {rate for name, rate in rates.items() if re.search(r"\b(layers?|h)\.0\.", name)} == {0.25}
     assert {rate for name, rate in rates.items() if re.search(r"\b(layers?|h)\.1\.", name)} == {0.5}
     assert [rate for name, rate in rates.items() if name.startswith(("classifier", "score", "pre_classifier"))][-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "adapters", "rate"),
+    [
+        (32, False, 1e-4),
+        (384, False, 1e-4),
+        (768, False, 5e-5),
+        (1024, False, 3.75e-5),
+        (384, True, 1e-3),
+        (768, True, 5e-4),
+    ],
+)
+def test_the_usual_rate_falls_with_the_width(width: int, adapters: bool, rate: float) -> None:
+    assert usual_learning_rate(width, adapters=adapters) == pytest.approx(rate)

@@ -186,6 +186,10 @@ def test_a_run_that_learnt_nothing_says_so_at_the_top(tmp_path: Path) -> None:
     assert told not in words(write(tmp_path, record=RECORD))
 
 
+def test_the_learning_rate_stands_among_the_facts(tmp_path: Path) -> None:
+    assert "Highest learning rate 5e-05" in words(write(tmp_path, record=replace(RECORD, learning_rate=5e-5)))
+
+
 def test_a_mean_is_marked_at_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marked: list[int | None] = []
     monkeypatch.setattr(report, "plot_curves", lambda history, *, best_step, **_: marked.append(best_step))

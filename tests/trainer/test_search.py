@@ -112,6 +112,23 @@ def test_the_kept_runs_settings_give_that_run(undisturbed: Path, tmp_path: Path)
         assert (tmp_path / "alone" / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
+def test_a_rate_that_is_not_given_is_searched_for_around_the_usual_one(flags: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    others = [flag for flag in flags if not flag.startswith("--learning-rate")]
+    assert main([*others, "--tune=1", "--epochs=1", f"--output={run}", "--tune-over", "learning_rate"]) == 0
+    assert figures(run)["trials"][0]["settings"] == {"learning_rate": 1e-4}
+    assert figures(run)["space"]["learning_rate"]["high"] == pytest.approx(5e-4)
+
+
+def test_a_search_with_a_model_that_is_none_is_refused(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [flag for flag in flags if not flag.startswith(("--learning-rate", "--model"))]
+    assert main([*others, f"--model={tmp_path}", f"--output={tmp_path / 'run'}"]) == 1
+    assert f"error: {tmp_path} has no configuration that can be read: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_not_named_stays_as_it_is(flags: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     named = ["--tune-over", "weight_decay", "label_smoothing"]

@@ -11,7 +11,7 @@ from trainer.search_report import shown, tabulate, write_section
 from trainer.search_space import space_of
 from trainer.study import Trial
 
-SPACE = space_of(TrainConfig(tune=4))
+SPACE = space_of(TrainConfig(tune=4, learning_rate=1e-4))
 
 
 def trial(number: int, rate: float, state: Any, curve: tuple[float, ...], reason: str | None = None) -> Trial:

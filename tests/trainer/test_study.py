@@ -12,7 +12,7 @@ from trainer.errors import RunError
 from trainer.search_space import SPACE, Choice, space_of
 from trainer.study import FIRST_JUDGED, NUM_UNPRUNED, NUM_WEIGHED, Study, Trial
 
-CONFIG = TrainConfig(tune=20, tune_over=("learning_rate", "batch_size"))
+CONFIG = TrainConfig(learning_rate=1e-4, tune=20, tune_over=("learning_rate", "batch_size"))
 GIVEN: dict[str, float] = {"learning_rate": 1e-4, "batch_size": 16}
 
 
