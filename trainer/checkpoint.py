@@ -62,7 +62,7 @@ class RunRecord:
         calibration: what was learned of the kept weights' probabilities; None where nothing was.
         averaged: the steps of whose weights the mean was kept; None where it was not.
         slices: rows and metrics by the values of --slice-column; None where it is not set.
-        collapsed: whether nothing was learnt: the loss ended no lower than `constant_loss`.
+        collapsed: whether nothing was learnt: the last steps cost as much as that answer would have.
         learning_rate: the highest; None in records of before it was noted.
     """
 

@@ -99,22 +99,23 @@ def presence_weights(targets: Sequence[Target], num_labels: int, weighting: str)
     return np.asarray(weigh(present) / weigh(len(targets) - present), dtype=np.float32)
 
 
-# What an answer that looks at no text would cost, on average over targets: a run that ends no better has learnt nothing.
+# What an answer that looks at no text would cost: the best one for some targets, on the same or on others of them. A run that ends no better has learnt nothing.
 
 
-def entropy(targets: Sequence[Target]) -> float:
-    """Give the least mean cross-entropy of an answer that is the same for all."""
-    flat = np.concatenate([np.ravel(target) for target in targets])
+def constant_cross_entropy(targets: Sequence[Target], measured: Sequence[Target]) -> float:
+    """Give the mean cross-entropy, on some targets, of the labels' shares in all."""
+    flat, chosen = (np.concatenate([np.ravel(target) for target in some]) for some in (targets, measured))
     shares = np.bincount(flat[flat != IGNORED]) / max(1, (flat != IGNORED).sum())
-    return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    return float(-np.log(shares[chosen[chosen != IGNORED]]).mean())
 
 
-def binary_entropy(targets: Sequence[Target]) -> float:
-    """Give the least mean binary cross-entropy of an answer that is the same for all, over labels."""
+def constant_binary_cross_entropy(targets: Sequence[Target], measured: Sequence[Target]) -> float:
+    """Give the mean binary cross-entropy over labels, on some targets, of the labels' shares in all."""
     shares = np.stack(targets).mean(axis=0).clip(1e-12, 1 - 1e-12)
-    return float(-(shares * np.log(shares) + (1 - shares) * np.log(1 - shares)).mean())
+    present = np.stack(measured).mean(axis=0)
+    return float(-(present * np.log(shares) + (1 - present) * np.log(1 - shares)).mean())
 
 
-def variance(targets: Sequence[Target]) -> float:
-    """Give the least mean square error of an answer that is the same for all."""
-    return float(np.var(np.stack(targets)))
+def constant_square_error(targets: Sequence[Target], measured: Sequence[Target]) -> float:
+    """Give the mean square error, on some targets, of the mean of all."""
+    return float(np.square(np.stack(measured) - np.mean(np.stack(targets))).mean())

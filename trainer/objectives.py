@@ -38,7 +38,7 @@ class Objective:
         standardised: whether targets are scores in a unit of their own, which are learned in standard deviations (scale.py).
         prior: targets → the logits (C,) a new head starts from, or None where they start at 0.
         weigh: targets, number of labels, key of losses.WEIGHTINGS → weights (C,) that balance the labels.
-        constant_loss: targets → the mean loss of the best answer that is the same for all texts.
+        constant_loss: (targets, some of them) → the mean loss, on these, of the answer that is the best of those that are the same for all texts.
         decide: (logits per text, rows, tokens, labels) → decisions, flat, in the same order for every model of the same rows.
         measure: (logits per text, rows, tokens, labels) → metrics.
         likelihood: what is calibrated; None where logits are no probabilities.
@@ -57,7 +57,7 @@ class Objective:
     standardised: bool
     prior: Callable[[Sequence[Target]], Floats] | None
     weigh: Callable[[Sequence[Target], int, str], Floats]
-    constant_loss: Callable[[Sequence[Target]], float]
+    constant_loss: Callable[[Sequence[Target], Sequence[Target]], float]
     decide: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], npt.NDArray[Any]]
     measure: Callable[[Sequence[Floats], Sequence[Record], Sequence[Tokens] | None, tuple[str, ...]], Metrics]
     likelihood: Likelihood | None
@@ -284,7 +284,7 @@ OBJECTIVES: dict[str, Objective] = {
         standardised=False,
         prior=None,
         weigh=losses.label_weights,
-        constant_loss=losses.entropy,
+        constant_loss=losses.constant_cross_entropy,
         decide=_argmax,
         measure=_measure_single,
         likelihood=SOFTMAX,
@@ -303,7 +303,7 @@ OBJECTIVES: dict[str, Objective] = {
         standardised=False,
         prior=_log_odds,
         weigh=losses.presence_weights,
-        constant_loss=losses.binary_entropy,
+        constant_loss=losses.constant_binary_cross_entropy,
         decide=_over_half,
         measure=_measure_multi,
         likelihood=SIGMOID,
@@ -322,7 +322,7 @@ OBJECTIVES: dict[str, Objective] = {
         standardised=True,
         prior=None,
         weigh=lambda targets, num_labels, weighting: np.ones(num_labels, dtype=np.float32),
-        constant_loss=losses.variance,
+        constant_loss=losses.constant_square_error,
         decide=_values,
         measure=_measure_regression,
         likelihood=None,
@@ -341,7 +341,7 @@ OBJECTIVES: dict[str, Objective] = {
         standardised=False,
         prior=None,
         weigh=losses.label_weights,
-        constant_loss=losses.entropy,
+        constant_loss=losses.constant_cross_entropy,
         decide=_word_tags,
         measure=_measure_token,
         likelihood=SOFTMAX,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,7 @@ class Run:
             make_adamw(self.wrapped, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
         )
         self._lengths = rows.encoded.batch.lengths
-        targets = prepared.scale.standardise(rows.targets) if prepared.scale else rows.targets
-        self._constant_loss = prepared.objective.constant_loss(targets)
+        self._targets = prepared.scale.standardise(rows.targets) if prepared.scale else rows.targets
         self.visits = Visits(
             lengths=self._lengths, batch_size=config.batch_size, batch_tokens=config.batch_tokens, seed=config.seed
         )
@@ -77,7 +77,7 @@ class Run:
             optimizer=self._optimizer,
             objective=prepared.objective,
             texts=rows.encoded.batch,
-            targets=targets,
+            targets=self._targets,
             loss=LossOptions(weights, config.label_smoothing, config.focal_gamma),
             max_grad_norm=config.max_grad_norm,
             place=prepared.place,
@@ -213,13 +213,20 @@ class Run:
             publish(self.config.output, best, self.record(complete=False))
 
     def collapsed(self) -> bool:
-        """Whether the mean loss of the last tenth is no lower than that of the best answer that looks at no text; weighted and smoothed losses do not tell."""
+        """Whether the last tenth of the steps cost no less than the best answer that looks at no text would have; weighted and smoothed losses do not tell."""
         if self.config.class_weights or self.config.focal_gamma or self.config.label_smoothing:
             return False
-        end = 0.9 * self.progress.step
-        losses = [line["loss"] for line in self.history.lines() if "loss" in line and line["step"] > end]
-        losses += self.progress.losses  # of a run that ended early, between two lines of the log
-        return float(np.mean(losses)) > (1 - LEARNT) * self._constant_loss
+        lines = [(0, 0.0), *((line["step"], line["loss"]) for line in self.history.lines() if "loss" in line)]
+        # The log has no line of the last steps of a run that ended early.
+        last, start, total = self.progress.step, lines[-1][0], sum(self.progress.losses)
+        for (before, _), (step, loss) in reversed(list(pairwise(lines))):
+            if step <= 0.9 * last:
+                break
+            start, total = before, total + loss * (step - before)
+        rows = np.concatenate(list(islice(self.visits.from_step(start, epochs=self.config.epochs), last - start)))
+        seen = [self._targets[row] for row in rows]
+        constant = self.prepared.objective.constant_loss(self._targets, seen)
+        return bool(total / (last - start) > (1 - LEARNT) * constant)
 
     def record(
         self,
@@ -238,7 +245,7 @@ class Run:
             "best_step": progress.best_step,
             "labels": prepared.data.labels,
             "max_length": prepared.max_length,
-            "constant_loss": self._constant_loss,
+            "constant_loss": prepared.objective.constant_loss(self._targets, self._targets),
             "evaluation": prepared.data.evaluation,
             "eval": shipped.measured.values if shipped and shipped.measured else None,
             "test": shipped.tested.values if shipped and shipped.tested else None,

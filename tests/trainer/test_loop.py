@@ -121,9 +121,18 @@ def test_a_small_task_is_learnt_and_the_loss_falls(train: Run) -> None:
     assert not read_record(run).collapsed
 
 
-@pytest.mark.parametrize(("settings", "told"), [({}, True), ({"focal_gamma": 2.0}, False)], ids=str)
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, True),
+        ({"epochs": 7, "patience": 5}, True),  # ends between two lines of the log
+        ({"batch_tokens": 100}, True),
+        ({"focal_gamma": 2.0}, False),
+    ],
+    ids=str,
+)
 def test_a_run_that_learnt_nothing_says_so(settings: dict[str, float], told: bool, train: Run) -> None:
-    run = train(learning_rate=1e-9, **settings)
+    run = train(**{"learning_rate": 1e-9, **settings})
     warned = any(line.startswith("warning: nothing was learnt") for line in train.said)  # type: ignore[attr-defined]
     assert warned == read_record(run).collapsed == told, "another loss is not comparable"
 

@@ -16,6 +16,9 @@ from trainer.losses import (
     WEIGHTINGS,
     LossOptions,
     binary_cross_entropy,
+    constant_binary_cross_entropy,
+    constant_cross_entropy,
+    constant_square_error,
     cross_entropy,
     label_weights,
     presence_weights,
@@ -89,3 +92,36 @@ def test_a_labels_presence_weighs_as_much_as_it_is_rarer_than_its_absence() -> N
 
 def test_every_weighting_of_the_flag_has_its_formula() -> None:
     assert set(get_args(Weighting)) == set(WEIGHTINGS)
+
+
+# answers that are the same for all
+
+
+def test_the_least_cross_entropy_of_one_answer_is_that_of_the_shares() -> None:
+    four = [np.array(label) for label in (0, 1, 2, 3)]
+    assert constant_cross_entropy(four, four) == pytest.approx(np.log(4))
+    tokens = [np.array([IGNORED, 0, 0]), np.array([1, 1, IGNORED])]
+    assert constant_cross_entropy(tokens, tokens) == pytest.approx(np.log(2))
+    uneven = [np.array(label) for label in (0, 0, 0, 1)]
+    assert constant_cross_entropy(uneven, uneven[-1:]) == pytest.approx(np.log(4)), "measured on the rare label alone"
+
+
+def test_the_least_binary_cross_entropy_of_one_answer_is_that_of_the_shares() -> None:
+    rows = [np.array([1, 0], dtype=np.float32), np.array([0, 0], dtype=np.float32)]
+    assert constant_binary_cross_entropy(rows, rows) == pytest.approx(np.log(2) / 2, abs=1e-9)
+    assert constant_binary_cross_entropy(rows, rows[:1]) == pytest.approx(np.log(2) / 2, abs=1e-9)
+
+
+def test_the_least_square_error_of_one_answer_is_that_of_the_mean() -> None:
+    scores = [np.array(score, dtype=np.float32) for score in (1, 3)]
+    assert constant_square_error(scores, scores) == 1
+    assert constant_square_error(scores, [np.array(5.0)]) == 9
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
+@settings(max_examples=50)
+def test_no_constant_answer_costs_less(labels: list[int]) -> None:
+    targets = [np.array(label) for label in labels]
+    least = constant_cross_entropy(targets, targets)
+    for guess in np.random.default_rng(0).dirichlet(np.ones(4), size=20):
+        assert -np.log(guess[labels]).mean() >= least - 1e-9

@@ -16,7 +16,6 @@ from trainer import seeds
 from trainer.__main__ import main
 from trainer.checkpoint import open_run, read_record
 from trainer.config import TrainConfig
-from trainer.losses import binary_entropy, entropy, variance
 
 WORDS = ("refund", "parcel", "invoice", "password")
 
@@ -124,13 +123,3 @@ def test_several_processes_are_refused(flags: list[str], monkeypatch: pytest.Mon
 def test_without_rows_to_choose_by_seeds_are_refused() -> None:
     with pytest.raises(InputError, match="--seeds needs rows to choose by"):
         TrainConfig(train="a.csv", eval_fraction=0.0, seeds=2).validate()
-
-
-def test_the_losses_of_an_answer_that_is_the_same_for_all() -> None:
-    import numpy as np
-
-    assert entropy([np.array(n) for n in (0, 1, 2, 3)]) == pytest.approx(np.log(4))
-    assert entropy([np.array([-100, 0, 0]), np.array([1, 1, -100])]) == pytest.approx(np.log(2))
-    rows = [np.array([1, 0], dtype=np.float32), np.array([0, 0], dtype=np.float32)]
-    assert binary_entropy(rows) == pytest.approx(np.log(2) / 2, abs=1e-9)
-    assert variance([np.array(n, dtype=np.float32) for n in (1, 3)]) == 1
