@@ -152,6 +152,15 @@ def _measure_multi(
 # regression
 
 
+def _find_score(records: Sequence[Record], given: tuple[str, ...] | None) -> tuple[str, ...]:
+    scores = {record.score for record in records}
+    if len(scores) == 1:
+        raise InputError(
+            f"a model needs at least 2 different scores to learn. Got {[*scores]} instead; look at --label-column."
+        )
+    return given or ("score",)
+
+
 def _score_targets(records: Sequence[Record], encoded: Encoded, labels: tuple[str, ...]) -> list[Target]:
     return [np.array(record.score, dtype=np.float32) for record in records]
 
@@ -314,7 +323,7 @@ OBJECTIVES: dict[str, Objective] = {
         auto_model="AutoModelForSequenceClassification",
         problem_type="regression",
         labels_of=lambda record: (),
-        find_labels=lambda records, given: given or ("score",),
+        find_labels=_find_score,
         known=frozenset,
         targets=_score_targets,
         loss=losses.square_error,

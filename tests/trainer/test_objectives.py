@@ -19,6 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from runtime.encode import Encoded, Encoder
 from runtime.entities import find_entities, first_tokens
+from runtime.errors import InputError
 from runtime.records import Record, Span, bio_tags, to_records, word_spans
 from runtime.tasks import TASKS, sigmoid, softmax
 from trainer import demo, metrics
@@ -402,7 +403,12 @@ def test_a_new_head_starts_at_the_log_odds_of_each_label() -> None:
 def test_regression_has_a_logit_and_no_labels() -> None:
     objective = OBJECTIVES["regression"]
     record = Record(text="a", score=0.5)
-    assert objective.find_labels([record], None) == ("score",)
-    assert objective.find_labels([record], ("stars",)) == ("stars",)
+    records = [record, Record(text="b", score=0.75)]
+    assert objective.find_labels(records, None) == ("score",)
+    assert objective.find_labels(records, ("stars",)) == ("stars",)
+    with pytest.raises(
+        InputError, match=r"at least 2 different scores to learn\. Got \[0\.5\] instead; look at --label-column"
+    ):
+        objective.find_labels([record, record], None)
     assert list(objective.labels_of(record)) == []
     np.testing.assert_array_equal(objective.weigh([], 1, "inverse"), [1.0])

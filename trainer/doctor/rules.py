@@ -20,6 +20,7 @@ from .labels import find_absent, find_imbalance, find_rare, find_variants
 from .languages import find_languages
 from .lengths import find_outliers, find_truncated
 from .near import MOST_ROWS, find_near_leaks
+from .scores import find_far_scores, find_one_score, find_other_units
 from .splits import Dataset
 from .suspects import find_suspects
 from .tags import find_iob1, find_transitions
@@ -71,6 +72,9 @@ RULES: dict[str, Rule] = {
     ),
     "too-few-labels": Rule(
         "error", "fewer labels than can be told apart", "Look at --label-column and --task.", find_too_few_labels
+    ),
+    "one-score": Rule(
+        "error", "training scores that are all the same", "Look at --label-column and --task.", find_one_score
     ),
     "leak": Rule(
         "warning",
@@ -134,6 +138,18 @@ RULES: dict[str, Rule] = {
         'tagged words that another split parts otherwise: "@name" there is "@" and "name" here, and so are their tags',
         "Part the words of all splits by one program, and see that the tags of such words mean the same.",
         find_word_splits,
+    ),
+    "far-score": Rule(
+        "warning",
+        "scores so far from the rest that little else would be learned, or measured",
+        "Correct them. Where they are meant, as of prices, give all scores as logarithms.",
+        find_far_scores,
+    ),
+    "other-unit": Rule(
+        "warning",
+        "a split with many scores outside of train's, such as percents beside shares",
+        "See that all splits give their scores in one unit.",
+        find_other_units,
     ),
     "swapped-pair": Rule(
         "note",
