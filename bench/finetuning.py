@@ -131,7 +131,7 @@ def _plain(settings: str, **changes: float) -> Way:
 
 WAYS: dict[str, Way] = {
     "portabert": _ours("its defaults"),
-    "plain": _plain("AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers"),
+    "plain": _plain("AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers, 32 rows a step"),
     "quant-aware": _plain("the same, the last epoch in int8", quant_aware=1),
     "example script": Way(
         "transformers' Trainer at the settings of run_classification.py and run_ner.py", _train_example, _open_example
