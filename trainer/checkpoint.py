@@ -51,6 +51,7 @@ class RunRecord:
         best_step: the step of the best evaluation, whose weights were kept unless `averaged` says otherwise; None where nothing was measured.
         labels: the label of each logit.
         max_length: tokens of a text.
+        learning_rate: the highest.
         constant_loss: the mean loss of the best answer that is the same for all training texts.
         evaluation: where the evaluation rows came from.
         eval: metrics of the kept weights on them.
@@ -63,7 +64,6 @@ class RunRecord:
         averaged: the steps of whose weights the mean was kept; None where it was not.
         slices: rows and metrics by the values of --slice-column; None where it is not set.
         collapsed: whether nothing was learnt: the last steps cost as much as that answer would have.
-        learning_rate: the highest; None in records of before it was noted.
     """
 
     complete: bool
@@ -72,6 +72,7 @@ class RunRecord:
     best_step: int | None
     labels: tuple[str, ...]
     max_length: int
+    learning_rate: float
     constant_loss: float
     evaluation: Evaluation | None
     eval: dict[str, float] | None
@@ -84,7 +85,6 @@ class RunRecord:
     averaged: tuple[int, ...] | None = None
     slices: dict[str, dict[str, float]] | None = None
     collapsed: bool = False
-    learning_rate: float | None = None
 
     @property
     def weights_of(self) -> str:

@@ -188,9 +188,8 @@ def _label_row(score: LabelScore) -> tuple[str | float | int | None, ...]:
 def _facts(config: TrainConfig, record: RunRecord, history: Sequence[dict[str, Any]]) -> str:
     each = f"{config.batch_size:,} rows" if config.batch_tokens is None else f"about {config.batch_tokens:,} tokens"
     facts = {"Steps": f"{record.step:,} of {record.total_steps:,}, of {each}"}
+    facts["Highest learning rate"] = f"{record.learning_rate:.2g}"
     facts["Loss of one answer for all texts"] = f"{record.constant_loss:.3f}"
-    if record.learning_rate is not None:
-        facts["Highest learning rate"] = f"{record.learning_rate:.2g}"
     if record.best_step is not None:
         facts["Weights kept"] = record.weights_of
     facts["Weights trained"] = trained_weights(config, record)

@@ -245,6 +245,7 @@ class Run:
             "best_step": progress.best_step,
             "labels": prepared.data.labels,
             "max_length": prepared.max_length,
+            "learning_rate": prepared.learning_rate,
             "constant_loss": prepared.objective.constant_loss(self._targets, self._targets),
             "evaluation": prepared.data.evaluation,
             "eval": shipped.measured.values if shipped and shipped.measured else None,
@@ -255,7 +256,6 @@ class Run:
             "averaged": averaged,
             "slices": shipped and as_json(shipped.slices),
             "collapsed": collapsed,
-            "learning_rate": prepared.learning_rate,
         }
 
     def unpublished(self, *, complete: bool, **found: Any) -> RunRecord:

@@ -18,6 +18,7 @@ from trainer.report import write_report
 
 LABELS = ("cancel", "refund", "track")
 RECORD = RunRecord(
+    learning_rate=1e-4,
     constant_loss=1.0,
     complete=True,
     step=40,
