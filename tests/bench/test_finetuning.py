@@ -143,7 +143,10 @@ def test_ways_of_ours_are_trained_once_with_the_same_rows_and_seed(
 
 def test_the_plain_way_is_what_its_words_say() -> None:
     """Its flags are spelt out, so that other defaults would not change it."""
-    assert WAYS["plain"].settings == "AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers, 32 rows a step"
+    assert (
+        WAYS["plain"].settings
+        == "AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers, 32 rows a step"
+    )
     assert finetuning.PLAIN == {
         "batch_size": 32,
         "learning_rate": 1e-4,
