@@ -100,12 +100,7 @@ def prepare(config: TrainConfig, *, place: Place, say: Callable[[str], None]) ->
     kept: Kept = Whole(model)
     if config.lora_rank:
         kept = add_adapters(model, rank=config.lora_rank, alpha=config.alpha, num_new=config.reinit_layers)
-    learning_rate = config.learning_rate
-    if learning_rate is None:
-        learning_rate = usual_learning_rate(width_of(model.config), adapters=config.lora_rank > 0)
-        say(
-            f"learning rate {learning_rate:.2g}, usual for {'adapters on ' if config.lora_rank else ''}a model {width_of(model.config)} wide"
-        )
+    learning_rate = _learning_rate(config, width_of(model.config), say=say)
     if objective.standardised:
         scale = find_scale(splits["train"].targets, centred=head.bias is not None)
         if not pretrained.head_is_new:
@@ -155,6 +150,14 @@ def _best_metric(config: TrainConfig, objective: Objective) -> str:
             f"--best-metric must be one of {', '.join(objective.metrics)} for --task {config.task}. Got {best_metric!r} instead."
         )
     return best_metric
+
+
+def _learning_rate(config: TrainConfig, width: int, *, say: Callable[[str], None]) -> float:
+    if config.learning_rate is not None:
+        return config.learning_rate
+    usual = usual_learning_rate(width, adapters=config.lora_rank > 0)
+    say(f"learning rate {usual:.2g}, usual for {'adapters on ' if config.lora_rank else ''}a model {width} wide")
+    return usual
 
 
 def _encode(config: TrainConfig, data: Data, pretrained: Pretrained, *, say: Callable[[str], None]) -> dict[str, Split]:

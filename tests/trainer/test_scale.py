@@ -11,10 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from export.reference import Reference
 from trainer import losses
 from trainer.checkpoint import open_run, read_record
-from trainer.evaluate import answer
-from trainer.network import choose_network
 from trainer.scale import Scale, find_scale
 from trainer.states import latest_state
 
@@ -49,16 +48,7 @@ def answers_of(run: Path) -> np.ndarray[Any, Any]:
     records = checkpoint.evaluation_records(None)
     assert records is not None
     encoded = checkpoint.encoder().encode([record.model_input for record in records])
-    model = checkpoint.load_model()
-    network = choose_network(
-        model,
-        per_token=False,
-        inputs=checkpoint.graph_inputs(model),
-        pad_token_id=checkpoint.tokenizer.pad_token_id,
-        texts=encoded.batch,
-    ).network
-    found = answer(network, encoded)
-    return np.concatenate([found[index] for index in range(len(found))])
+    return np.concatenate(Reference.load(checkpoint).logits(encoded))
 
 
 def test_logits_stand_for_scores_and_back() -> None:
