@@ -137,13 +137,14 @@ WAYS: dict[str, Way] = {
         "transformers' Trainer at the settings of run_classification.py and run_ner.py", _train_example, _open_example
     ),
     # What might make a better default; the one to choose by is measured with --halves.
-    "half the rate": _plain("plain, at 5e-5", learning_rate=5e-5),
     "twice the rate": _plain("plain, at 2e-4", learning_rate=2e-4),
     "16 rows": _plain("plain, 16 rows a step", batch_size=16),
     "8 rows": _plain("plain, 8 rows a step", batch_size=8),
     "small batches": _plain("plain, 8 rows a step at 5e-5", batch_size=8, learning_rate=5e-5),
-    "layer decay": _plain("plain, each layer at .9 of the rate of the one above it", layer_decay=0.9),
-    "top layer anew": _plain("plain, the last layer drawn anew", reinit_layers=1),
+    "half the rate": _plain("16 rows, at 5e-5", batch_size=16, learning_rate=5e-5),
+    "layer decay": _plain("16 rows, each layer at .9 of the rate of the one above it", batch_size=16, layer_decay=0.9),
+    "top layer anew": _plain("16 rows, the last layer drawn anew", batch_size=16, reinit_layers=1),
+    "mean of three": _plain("16 rows, the mean of the last three epochs' weights", batch_size=16, average=3),
 }
 QUESTION = ("portabert", "plain", "example script")
 
