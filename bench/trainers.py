@@ -34,7 +34,7 @@ class Trainer:
     gpu: bool = False
 
 
-def _portabert(precision: str) -> Callable[[str, Path], float]:
+def _portabert(precision: str, *, cuda_graphs: bool = False) -> Callable[[str, Path], float]:
     def seconds(model: str, rows: Path) -> float:
         from trainer.config import TrainConfig
         from trainer.loop import train
@@ -52,6 +52,7 @@ def _portabert(precision: str) -> Callable[[str, Path], float]:
                 warmup_fraction=0.0,
                 max_length=MAX_LENGTH,
                 precision=precision,  # type: ignore[arg-type]  # the names of TrainConfig
+                cuda_graphs=cuda_graphs,
             )
             record = train(config, say=lambda line: print(line, file=sys.stderr))
             lines = map(json.loads, (config.output / "timing.jsonl").read_text().splitlines())
@@ -148,6 +149,9 @@ def _wait_for_gpu() -> None:
 
 TRAINERS: dict[str, Trainer] = {
     "portabert": Trainer(settings="its defaults: packed, bf16 where the hardware has it", seconds=_portabert("auto")),
+    "portabert, CUDA graphs": Trainer(
+        settings="the same with --cuda-graphs", seconds=_portabert("auto", cuda_graphs=True), gpu=True
+    ),
     "portabert fp32": Trainer(settings="packed, fp32", seconds=_portabert("fp32")),
     "Trainer padded to 128": Trainer(
         settings="transformers' Trainer, padding to max_length as run_classification.py does by default, fp32",

@@ -170,6 +170,8 @@ class TrainConfig(RowFlags):
     """Arithmetic of the matrix products. auto: bf16 where the hardware has it, else fp32."""
     device: Device = "auto"
     """auto: a CUDA GPU, else Apple's, else the CPU."""
+    cuda_graphs: bool = False
+    """Tell a GPU of a step's operations once for each shape of batch, and replay them: small batches take it less time than being told of them."""
 
     quant_aware: int = 0
     """Last epochs in which the forward pass computes in the int8 that an export writes; the best weights are chosen by their answers in int8. 0: none."""

@@ -35,6 +35,11 @@ def _steps(config: "TrainConfig") -> Rules:
             config.gradient_accumulation,
         ),
         (
+            not config.cuda_graphs or config.gradient_accumulation == 1,
+            "--cuda-graphs and --gradient-accumulation exclude each other: a graph is a whole step",
+            config.gradient_accumulation,
+        ),
+        (
             config.learning_rate is None or 0 < config.learning_rate < 1,
             "--learning-rate must be between 0 and 1",
             config.learning_rate,

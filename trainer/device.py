@@ -21,15 +21,16 @@ class Place(NamedTuple):
     description: str
 
 
-def choose_place(*, device: str, precision: str) -> Place:
+def choose_place(*, device: str, precision: str, cuda_graphs: bool = False) -> Place:
     """Set accelerate up.
 
     Args:
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
+        cuda_graphs: whether steps shall be CUDA graphs.
 
     Raises:
-        InputError: the device or precision is not there.
+        InputError: the device or precision is not there, or has no graphs.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
@@ -56,6 +57,9 @@ def choose_place(*, device: str, precision: str) -> Place:
         cpu=kind == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # the same in all, and some are large
     )
+    if cuda_graphs and (kind != "cuda" or accelerator.num_processes > 1):
+        got = _name(kind) if kind != "cuda" else f"{accelerator.num_processes} processes"
+        raise InputError(f"--cuda-graphs needs a CUDA GPU and one process. Got {got} instead; leave it out.")
     processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     return Place(accelerator, precision, f"{_name(kind)}, {precision}{processes}")
 

@@ -47,7 +47,7 @@ def train(
     """
     config.validate()
     with Trackers(config, say=say) as trackers:
-        place = choose_place(device=config.device, precision=config.precision)
+        place = choose_place(device=config.device, precision=config.precision, cuda_graphs=config.cuda_graphs)
         main = place.accelerator.is_main_process
         say = say if main else lambda line: None
         prepared = prepare(config, place=place, say=say)

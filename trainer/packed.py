@@ -15,11 +15,12 @@ from runtime.encode import Batch
 
 from . import attention, modernbert, post_norm, rectangle
 from .arithmetic import EXACT
+from .batch_shapes import BatchShape
 from .families import FAMILIES
 from .int8 import ROW_WISE
-from .losses import Floats, Target
+from .losses import IGNORED, Floats, Target
 from .noise import Noise
-from .packing import Packing, pack
+from .packing import Packing, on_device, pack
 from .padded import per_token
 
 
@@ -60,20 +61,26 @@ class Packed(torch.nn.Module):
         self._has_types = "token_type_ids" in inputs
         self.trains_in_int8 = self.answers_in_int8 = False
 
-    def feed(self, texts: Batch) -> Packing:
-        """Make what `forward` takes of B texts, which are sorted by length."""
+    def feed(self, texts: Batch, shape: BatchShape | None = None) -> Packing:
+        """Make what `forward` takes of B texts, which are sorted by length; of a shape, where one is asked for."""
         if not self._has_types:
             texts = texts._replace(token_type_ids=np.zeros_like(texts.token_type_ids))
-        return pack(texts, padding_idx=self._walk.padding_idx)
+        num_tokens, longest = (shape.num_tokens, shape.longest) if shape else (None, None)
+        packing = pack(texts, padding_idx=self._walk.padding_idx, num_tokens=num_tokens)
+        if self._by_blocks:
+            return packing
+        return packing._replace(
+            rectangle=rectangle.make_rectangle(texts.cu_seqlens, num_tokens=num_tokens, longest=longest)
+        )
 
     def forward(self, packing: Packing, noise: Noise | None = None) -> torch.Tensor:
         """Compute logits (B, C), or (T, C) for a tagger; `noise` says what is dropped while training."""
-        packing = packing.to(self._device)
+        packing = on_device(packing, self._device)
         noise = noise if self.training else None
         in_int8 = self.trains_in_int8 if self.training else self.answers_in_int8
         logits: torch.Tensor = self._walk(
             packing,
-            self._attend(packing.cu_seqlens, noise),
+            _attention(packing, noise),
             noise.drop if noise else lambda x, p: x,
             ROW_WISE if in_int8 else EXACT,
         )
@@ -93,18 +100,25 @@ class Packed(torch.nn.Module):
     def _by_blocks(self) -> bool:
         return self._device.type in BY_BLOCKS
 
-    def _attend(self, cu_seqlens: npt.NDArray[np.int32], noise: Noise | None) -> Callable[..., torch.Tensor]:
-        if self._by_blocks:
-            return partial(attention.attend, blocks=attention.find_blocks(cu_seqlens), noise=noise)
-        return partial(rectangle.attend, rectangle=rectangle.make_rectangle(cu_seqlens, self._device), noise=noise)
-
-    def stack(self, targets: Sequence[Target], lengths: npt.NDArray[np.int32]) -> torch.Tensor:
+    def stack(
+        self, targets: Sequence[Target], lengths: npt.NDArray[np.int32], shape: BatchShape | None = None
+    ) -> torch.Tensor:
         """Put the targets of B texts beside their logits: (B,), (B, C), or (T,) for a tagger."""
-        return torch.from_numpy((np.concatenate if per_token(targets) else np.stack)(targets))
+        if not per_token(targets):
+            return torch.from_numpy(np.stack(targets))
+        flat = np.concatenate(targets)
+        missing = shape.num_tokens - len(flat) if shape else 0
+        return torch.from_numpy(np.pad(flat, (0, missing), constant_values=IGNORED))
 
     def split(self, logits: Floats, lengths: npt.NDArray[np.int32]) -> list[Floats]:
         """Give each text its logits: (C,), or (t, C) for a tagger."""
         return list(logits) if len(logits) == len(lengths) else np.split(logits, np.cumsum(lengths)[:-1])
+
+
+def _attention(packing: Packing, noise: Noise | None) -> Callable[..., torch.Tensor]:
+    if packing.rectangle is None:
+        return partial(attention.attend, blocks=attention.find_blocks(packing.cu_seqlens), noise=noise)
+    return partial(rectangle.attend, rectangle=packing.rectangle, noise=noise)
 
 
 def unsupported(model: Any) -> str | None:

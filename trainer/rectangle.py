@@ -23,7 +23,7 @@ class Rectangle(NamedTuple):
 
     Attributes:
         rows: (B · S,) the token at each place; T where there is none.
-        places: (T,) the place of each token.
+        places: (T,) the place of each token; B · S where it has none.
         seen: (B, 1, 1, S) whether a place holds a token.
     """
 
@@ -32,14 +32,24 @@ class Rectangle(NamedTuple):
     seen: torch.Tensor
 
 
-def make_rectangle(cu_seqlens: npt.NDArray[np.int32], device: torch.device) -> Rectangle:
-    """Find the places of packed texts on a device."""
-    seen = np.arange(np.diff(cu_seqlens).max()) < np.diff(cu_seqlens)[:, None]  # (B, S)
-    places = np.flatnonzero(seen)
-    rows = np.full(seen.size, cu_seqlens[-1], dtype=np.int64)
-    rows[places] = np.arange(len(places))
-    moved = (torch.from_numpy(array).to(device, non_blocking=True) for array in (rows, places, seen[:, None, None]))
-    return Rectangle(*moved)
+def make_rectangle(
+    cu_seqlens: npt.NDArray[np.int32], *, num_tokens: int | None = None, longest: int | None = None
+) -> Rectangle:
+    """Find the places of packed texts.
+
+    Args:
+        cu_seqlens: (B+1,) where texts begin, and the end of the last.
+        num_tokens: T, where there are more than the texts have; those behind the last text have no place.
+        longest: S, where it is more than the longest text has.
+    """
+    lengths = np.diff(cu_seqlens)
+    seen = np.arange(longest or lengths.max()) < lengths[:, None]  # (B, S)
+    held = np.flatnonzero(seen)
+    places = np.full(num_tokens or len(held), seen.size, dtype=np.int64)
+    places[: len(held)] = held
+    rows = np.full(seen.size, len(places), dtype=np.int64)
+    rows[held] = np.arange(len(held))
+    return Rectangle(*(torch.from_numpy(array) for array in (rows, places, seen[:, None, None])))
 
 
 def attend(

@@ -10,16 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .batch_shapes import frequent_shapes, shape_of
 from .checkpoint import CHECKPOINTS, RunRecord, publish
 from .config import TrainConfig
 from .errors import TrainingError
 from .evaluate import Shipped, evaluate
 from .flops import ADAPTING, TRAINING
+from .graphs import CudaRecorder
 from .history import METRICS, TIMING, History
 from .losses import LossOptions
 from .metrics import Metrics, is_better
 from .optim import learning_rate_factor, make_adamw, set_learning_rate
 from .pace import Pace
+from .packed import Packed
 from .peak import find_ceiling
 from .prepare import Prepared
 from .slices import as_json
@@ -85,6 +88,8 @@ class Run:
             num_parts=self.progress.num_parts,
             say=say,
         )
+        if config.cuda_graphs:
+            self._record_steps()
         self.history = History(config.output, self.progress.step, main=self.main, tell=trackers.log)
         if self.main:
             trackers.start(self.progress.step)
@@ -112,6 +117,19 @@ class Run:
         )
         self.say(f"resumed at step {progress.step} of {self.total_steps}")
         return progress
+
+    def _record_steps(self) -> None:
+        """Let steps on batches of the run's frequent shapes be CUDA graphs."""
+        if not isinstance(self.prepared.network, Packed):
+            self.say("warning: steps are no CUDA graphs, which need packed texts")
+            return
+        batches = list(self.visits.epoch(0))
+        shapes = frequent_shapes(self._lengths, batches, epochs=self.config.epochs)
+        share = float(np.mean([shape_of(self._lengths[batch]) in shapes for batch in batches]))
+        self.say(
+            f"{share:.0%} of steps are CUDA graphs, one for each of {len(shapes)} shapes that batches are padded to"
+        )
+        self._stepper.record_steps(shapes, CudaRecorder())
 
     def take_step(self, indices: npt.NDArray[np.intp]) -> None:
         """Learn from the rows `indices`."""

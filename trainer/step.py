@@ -11,12 +11,15 @@ import torch
 
 from runtime.encode import Batch
 
+from .batch_shapes import BatchShape, shape_of
 from .device import Place
 from .errors import TrainingError
+from .graphs import GraphError, Graphs, Inputs, Recorder
 from .losses import LossOptions, Target
 from .network import Network
 from .noise import Noise
 from .objectives import Objective
+from .packing import on_device
 
 
 @dataclass(kw_only=True)
@@ -36,6 +39,7 @@ class Stepper:
         seed: of what is dropped.
         num_parts: what a process's share of a batch is computed in.
         say: where lines for people go.
+        graphs: of steps in one part; None where each is told of anew.
     """
 
     network: Network
@@ -50,6 +54,13 @@ class Stepper:
     seed: int
     num_parts: int
     say: Callable[[str], None]
+    graphs: Graphs | None = None
+
+    def record_steps(self, shapes: frozenset[BatchShape], recorder: Recorder) -> None:
+        """Take steps on batches of some shapes by graphs from here on, while they are computed in one part."""
+        device = self.place.accelerator.device
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.graphs = Graphs(self._add_gradients, parameters, shapes=shapes, device=device, recorder=recorder)
 
     def take(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
         """Take a step, counted from 0, on the rows `indices` and give its loss, still on the device.
@@ -70,29 +81,56 @@ class Stepper:
     def _gradients(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
         while True:
             try:
-                return self._forward_backward(step, indices)
+                replayed = self._replayed(step, indices)
+                return self._forward_backward(step, indices) if replayed is None else replayed
             except (RuntimeError, MemoryError) as exc:
                 if not _is_out_of_memory(exc):
                     raise
                 self._halve(step, indices, exc)
 
     def _forward_backward(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor:
-        accelerator = self.place.accelerator
-        count = self.objective.count([self.targets[index] for index in indices])
+        accelerator, count = self.place.accelerator, self._count(indices)
         loss = torch.zeros((), device=accelerator.device)
         parts = _parts(indices, self.place, self.num_parts)
         for number, (part, weight) in enumerate(parts, start=1):
-            batch = self.texts.take(part)
-            targets = self.network.stack([self.targets[index] for index in part], batch.lengths)
+            noise = Noise(self.seed, step, accelerator.process_index, number)
             with accelerator.no_sync(self.wrapped) if number < len(parts) else nullcontext():
-                logits = self.wrapped(
-                    self.network.feed(batch), noise=Noise(self.seed, step, accelerator.process_index, number)
-                ).float()
-                # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
-                part_loss = self.objective.loss(logits, targets.to(accelerator.device), self.loss) / max(1, count)
-                accelerator.backward(part_loss * weight * accelerator.num_processes)
-            loss += part_loss.detach() * weight
+                loss += self._add_gradients(self._inputs(part, count), noise, weight)
         return loss
+
+    def _replayed(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor | None:
+        """Take a step by the graph of its shape; None where there is none."""
+        if self.graphs is None or self.num_parts > 1 or self.network.trains_in_int8:
+            return None
+        shape = shape_of(self.texts.lengths[indices])
+        if shape not in self.graphs.shapes:
+            return None
+        inputs = self._inputs(indices, self._count(indices), shape=shape)
+        try:
+            return self.graphs.step(shape, inputs, (self.seed, step, self.place.accelerator.process_index, 1))
+        except GraphError as exc:
+            self.graphs = None
+            self.say(f"warning: from step {step + 1} on steps are no CUDA graphs, and take longer: {exc}")
+            return None
+
+    def _count(self, indices: npt.NDArray[np.intp]) -> int:
+        return max(1, self.objective.count([self.targets[index] for index in indices]))
+
+    def _inputs(self, part: npt.NDArray[np.intp], count: int, **shape: BatchShape) -> Inputs:
+        """Give what a part of a step learns from; of a shape, which a packed network takes."""
+        batch = self.texts.take(part)
+        targets = self.network.stack([self.targets[index] for index in part], batch.lengths, **shape)
+        return Inputs(self.network.feed(batch, **shape), targets, torch.tensor(float(count)))
+
+    def _add_gradients(self, inputs: Inputs, noise: Noise, weight: float = 1.0) -> torch.Tensor:
+        """Add a part's gradients to what is there, and give its share of the step's loss."""
+        accelerator = self.place.accelerator
+        logits = self.wrapped(inputs.texts, noise=noise).float()
+        targets, num_targets = on_device((inputs.targets, inputs.num_targets), accelerator.device)
+        loss: torch.Tensor = self.objective.loss(logits, targets, self.loss) / num_targets
+        # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
+        accelerator.backward(loss * weight * accelerator.num_processes)
+        return loss.detach() * weight
 
     def _halve(self, step: int, indices: npt.NDArray[np.intp], exc: BaseException) -> None:
         """Make room: half as many rows at once."""
@@ -108,6 +146,7 @@ class Stepper:
                 f"there is too little memory at step {step + 1} for a single text of {longest} tokens. Lower --max-length, or take a smaller --model."
             ) from exc
         self.num_parts *= 2
+        self.graphs = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.say(

@@ -26,7 +26,7 @@ def attend_to(request: pytest.FixtureRequest) -> Callable[[list[int]], Attend]:
     def make(lengths: list[int]) -> Attend:
         if request.param == "blocks":
             return partial(attend_by_blocks, blocks=find_blocks(bounds(lengths)))
-        return partial(attend_in_rectangle, rectangle=make_rectangle(bounds(lengths), torch.device("cpu")))
+        return partial(attend_in_rectangle, rectangle=make_rectangle(bounds(lengths)))
 
     return make
 
@@ -116,7 +116,7 @@ def test_padding_in_a_rectangle_reaches_no_gradient_even_where_it_sees_nothing()
     """With a window of 0 a place that is padding sees none of its text's tokens."""
     lengths = [6, 1]
     q, kv = tensors(7, 7, 8)
-    attend = partial(attend_in_rectangle, rectangle=make_rectangle(bounds(lengths), torch.device("cpu")))
+    attend = partial(attend_in_rectangle, rectangle=make_rectangle(bounds(lengths)))
     attend(q, kv, num_heads=2, window=0).sum().backward()
     assert q.grad is not None
     assert kv.grad is not None

@@ -115,6 +115,10 @@ def test_all_problems_are_told_together_with_their_values() -> None:
         ({"batch_size": 0}, "--batch-size must be a positive integer. Got 0 instead"),
         ({"batch_tokens": 0}, "--batch-tokens must be a positive integer. Got 0 instead"),
         ({"batch_tokens": 900, "batch_size": 8}, "--batch-tokens and --batch-size exclude each other. Got 8 instead"),
+        (
+            {"cuda_graphs": True, "gradient_accumulation": 2},
+            r"--cuda-graphs and --gradient-accumulation exclude each other: a graph is a whole step\. Got 2 instead",
+        ),
         ({"gradient_accumulation": 0}, r"--gradient-accumulation must be from 1 to --batch-size \(16\). Got 0 instead"),
         ({"batch_tokens": 900, "batch_size": 32}, "--batch-tokens and --batch-size exclude each other. Got 32 instead"),
         ({"learning_rate": 0.0}, r"--learning-rate must be between 0 and 1. Got 0\.0 instead"),

@@ -21,15 +21,9 @@ from trainer.device import _has_bf16
 from trainer.errors import TrainingError
 from trainer.objectives import OBJECTIVES
 
-from .runs import Run, evaluations, history
+from .runs import Run, evaluations, history, same_weights
 
 SHAPES = {"single-label": "single-label", "multi-label": "multi-label", "regression": "regression", "token": "token", "pair": "single-label"}  # fmt: skip
-
-
-def same_weights(left: Path, right: Path) -> bool:
-    one, two = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
-    assert one.keys() == two.keys()
-    return all(torch.equal(one[name], two[name]) for name in one)
 
 
 # what a run leaves behind

@@ -1,68 +1,16 @@
 """A step that does not fit into memory is computed in parts, and is the same step."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
 
-from runtime.encode import Batch
-from trainer.device import choose_place
 from trainer.errors import TrainingError
-from trainer.losses import LossOptions
-from trainer.objectives import OBJECTIVES
-from trainer.packed import Packed
 from trainer.step import Stepper
 
-LENGTHS = (9, 9, 7, 7, 5, 3, 3, 2)
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
-
-@pytest.fixture
-def make_stepper(make_encoder_folder: Callable[[str], Path]) -> Callable[..., Stepper]:
-    """Give a function: (most texts that fit at once, error that is raised beyond) → a stepper of a tiny BERT."""
-
-    def make(fits: int = 99, error: Exception | None = None, num_parts: int = 1) -> Stepper:
-        folder = make_encoder_folder("bert")
-        torch.manual_seed(0)
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-        )
-        network = Packed(model, per_token=False, inputs=INPUTS)
-        forward = network.forward
-
-        def limited(packing: Any, noise: Any = None) -> Any:
-            if len(packing.firsts) > fits:
-                raise error or torch.OutOfMemoryError("CUDA out of memory")
-            return forward(packing, noise=noise)
-
-        network.forward = limited  # type: ignore[method-assign]
-        ids = np.random.default_rng(0).integers(5, 300, sum(LENGTHS))
-        said: list[str] = []
-        stepper = Stepper(
-            network=network,
-            wrapped=network,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            objective=OBJECTIVES["single-label"],
-            texts=Batch(ids, np.zeros_like(ids), np.concatenate([[0], np.cumsum(LENGTHS)]).astype(np.int32)),
-            targets=[np.array(index % 3, dtype=np.int64) for index in range(len(LENGTHS))],
-            loss=LossOptions(),
-            max_grad_norm=1.0,
-            place=choose_place(device="cpu", precision="fp32"),
-            seed=0,
-            num_parts=num_parts,
-            say=said.append,
-        )
-        stepper.said = said  # type: ignore[attr-defined]
-        return stepper
-
-    return make
-
-
-ALL_ROWS = np.arange(len(LENGTHS))
+ALL_ROWS = np.arange(8)
 
 
 @pytest.mark.parametrize(

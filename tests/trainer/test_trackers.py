@@ -11,9 +11,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runtime.errors import InputError
-from trainer import loop, states, trackers
+from trainer import loop, trackers
 from trainer.config import TrainConfig
 from trainer.trackers import FOLDER, IDS, KINDS, Entry, Kind, Opened, Trackers, figures, names_of
+
+from .runs import kill_at_save
 
 Train = Callable[..., Path]
 
@@ -76,19 +78,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     tracker = Fake()
     monkeypatch.setitem(KINDS, "wandb", Kind("json", "pip install nothing", tracker.open))
     return tracker
-
-
-def kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let a training die where it would save its n-th state."""
-    save, saves = states.save_state, [0]
-
-    def dying(*arguments: Any, **settings: Any) -> None:
-        saves[0] += 1
-        if saves[0] == number:
-            raise KeyboardInterrupt
-        save(*arguments, **settings)
-
-    monkeypatch.setattr("trainer.run.save_state", dying)
 
 
 def lines_of(run: Path) -> list[tuple[int, str, float]]:
