@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from .finding import Found, first_lines, listed, share
+from .finding import Found, listed
 from .splits import Dataset, Split, texts_of
 
 # White space and marks that a reader does not see as such. Zero-width joiners are not among them: emoji and many scripts are written with them.
@@ -39,10 +39,7 @@ def find_mojibake(data: Dataset) -> Iterator[Found]:
                 lines.append(record.line)
         if lines:
             told = ", ".join(f"{old!r} for {new!r}" for (old, new), _ in steps.most_common(3))
-            message = (
-                f"{share(len(lines), split.num_rows, 'hold')} text that was decoded by the wrong encoding: {told}."
-            )
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
+            yield split.tell(lines, "hold", f"text that was decoded by the wrong encoding: {told}")
 
 
 def find_replacements(data: Dataset) -> Iterator[Found]:
@@ -67,8 +64,7 @@ def find_markup(data: Dataset) -> Iterator[Found]:
         found = {r.line: _tag(match) for r in split.records for text in texts_of(r) if (match := _MARKUP.search(text))}
         if found:
             common = [name for name, _ in Counter(found.values()).most_common(3)]
-            message = f"{share(len(found), split.num_rows, 'hold')} HTML, such as {listed(common)}."
-            yield Found(split.name, len(found), split.num_rows, first_lines(found), message)
+            yield split.tell(found, "hold", f"HTML, such as {listed(common)}")
 
 
 def find_csv_cells(data: Dataset) -> Iterator[Found]:
@@ -112,8 +108,7 @@ def _rows(splits: Iterable[Split], holds: Callable[[str], bool], verb: str, what
     for split in splits:
         lines = [record.line for record in split.records if any(map(holds, texts_of(record)))]
         if lines:
-            message = f"{share(len(lines), split.num_rows, verb)} {what}."
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
+            yield split.tell(lines, verb, what)
 
 
 def _characters(data: Dataset, find: Callable[[str], list[str]], what: str) -> Iterator[Found]:
@@ -126,8 +121,7 @@ def _characters(data: Dataset, find: Callable[[str], list[str]], what: str) -> I
                 lines.append(record.line)
         if lines:
             told = ", ".join(f"{_name(character)} in {number:,}" for character, number in counts.most_common(4))
-            message = f"{share(len(lines), split.num_rows, 'hold')} {what}: {told}{' …' * (len(counts) > 4)}."
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
+            yield split.tell(lines, "hold", f"{what}: {told}{' …' * (len(counts) > 4)}")
 
 
 def _name(character: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from runtime.records import Record
 
-from .finding import Found, counted, first_lines, share
+from .finding import Found, counted, first_lines
 from .splits import Dataset, Key, Split, truth_of
 
 
@@ -28,8 +28,7 @@ def find_duplicates(data: Dataset) -> Iterator[Found]:
                     again.append(record.line)
                 truths.add(truth_of(record))
         if again:
-            message = f"{share(len(again), split.num_rows, 'repeat')} an earlier row, label and all."
-            yield Found(split.name, len(again), split.num_rows, first_lines(again), message)
+            yield split.tell(again, "repeat", "an earlier row, label and all")
 
 
 def find_conflicts(data: Dataset) -> Iterator[Found]:
@@ -67,8 +66,9 @@ def find_swapped_pairs(data: Dataset) -> Iterator[Found]:
         if split is data.train:  # both ways stand in one split: the later one is told
             swapped = [(line, other) for line, other in swapped if other < line]
         if swapped:
-            message = f"{share(len(swapped), split.num_rows, 'are')} pairs of train the other way round{_example(swapped[0], split)}."
-            yield Found(split.name, len(swapped), split.num_rows, first_lines(line for line, _ in swapped), message)
+            yield split.tell(
+                [line for line, _ in swapped], "are", f"pairs of train the other way round{_example(swapped[0], split)}"
+            )
 
 
 def _shared(split: Split, other: Split, therefore: str) -> Iterator[Found]:
@@ -76,8 +76,7 @@ def _shared(split: Split, other: Split, therefore: str) -> Iterator[Found]:
     shared = [(r.line, there[key]) for key, r in zip(split.keys, split.records, strict=True) if key in there]
     if shared:
         example = f"line {shared[0][0]} is line {shared[0][1]} there"
-        message = f"{share(len(shared), split.num_rows, 'stand')} in {other.name} too; {therefore} ({example})."
-        yield Found(split.name, len(shared), split.num_rows, first_lines(line for line, _ in shared), message)
+        yield split.tell([line for line, _ in shared], "stand", f"in {other.name} too; {therefore} ({example})")
 
 
 def _example(pair: tuple[int, int], split: Split) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .finding import Found, first_lines, share
+from .finding import Found
 from .ruler import Ruler
 from .splits import Dataset, Split, texts_of
 
@@ -45,13 +45,7 @@ def find_truncated(data: Dataset) -> Iterator[Found]:
                     "have",
                     f"more than {ruler.max_length:,} words, so more tokens than that; --model counts tokens",
                 )
-            yield Found(
-                split.name,
-                len(long),
-                split.num_rows,
-                first_lines(lines),
-                f"{share(len(long), split.num_rows, verb)} {told}.",
-            )
+            yield split.tell(lines, verb, told)
 
 
 def find_outliers(data: Dataset) -> Iterator[Found]:
@@ -64,5 +58,8 @@ def find_outliers(data: Dataset) -> Iterator[Found]:
         far = np.flatnonzero(characters > OUTLIER * usual)
         if len(far):
             lines = [split.records[index].line for index in far.tolist()]
-            message = f"{share(len(far), split.num_rows, 'are')} far longer than the rest: up to {characters.max():,} characters, where 99 % have at most {usual:,.0f}."
-            yield Found(split.name, len(far), split.num_rows, first_lines(lines), message)
+            yield split.tell(
+                lines,
+                "are",
+                f"far longer than the rest: up to {characters.max():,} characters, where 99 % have at most {usual:,.0f}",
+            )

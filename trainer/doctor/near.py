@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from runtime.records import Record
 
-from .finding import Found, first_lines, share
+from .finding import Found
 from .splits import Dataset, Key, Split, texts_of
 
 RUN = 5  # characters; a word and its ends, so that a changed word costs few of a sentence's runs
@@ -43,10 +43,7 @@ def find_near_leaks(data: Dataset) -> Iterator[Found]:
         if close:
             line, (score, other) = max(close.items(), key=lambda item: item[1][0])
             example = f"line {line} and line {other} there are {score * 100:.0f} % alike"
-            message = (
-                f"{share(len(close), split.num_rows, 'are')} nearly rows of train; their score flatters ({example})."
-            )
-            yield Found(split.name, len(close), split.num_rows, first_lines(close), message)
+            yield split.tell(close, "are", f"nearly rows of train; their score flatters ({example})")
 
 
 def runs(record: Record) -> frozenset[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .finding import Found, first_lines, share
+from .finding import Found
 from .splits import Dataset, Split
 
 # Nine of ten scores lie in a middle; five times its width beside it lies nothing of a bell curve (that is at 18 deviations), and of e to its power one in 3,000.
@@ -33,9 +33,10 @@ def find_far_scores(data: Dataset) -> Iterator[Found]:
         far = np.flatnonzero((scores < low - reach) | (scores > high + reach)).tolist() if reach else []
         if far:
             farthest = scores[max(far, key=lambda index: abs(scores[index] - (low + high) / 2))]
-            message = f"{share(len(far), split.num_rows, 'have')} scores far from the rest: {farthest:g}, where nine of ten are from {low:g} to {high:g}."
             lines = [split.records[index].line for index in far]
-            yield Found(split.name, len(far), split.num_rows, first_lines(lines), message)
+            yield split.tell(
+                lines, "have", f"scores far from the rest: {farthest:g}, where nine of ten are from {low:g} to {high:g}"
+            )
 
 
 def find_other_units(data: Dataset) -> Iterator[Found]:
@@ -48,9 +49,12 @@ def find_other_units(data: Dataset) -> Iterator[Found]:
         scores = _scores(split)
         outside = np.flatnonzero((scores < low) | (scores > high)).tolist()
         if len(outside) >= max(FEWEST, OUTSIDE * len(scores)):
-            message = f"{share(len(outside), split.num_rows, 'have')} scores that train has nothing like: from {scores.min():g} to {scores.max():g}, there from {low:g} to {high:g}."
             lines = [split.records[index].line for index in outside]
-            yield Found(split.name, len(outside), split.num_rows, first_lines(lines), message)
+            yield split.tell(
+                lines,
+                "have",
+                f"scores that train has nothing like: from {scores.min():g} to {scores.max():g}, there from {low:g} to {high:g}",
+            )
 
 
 def _scores(split: Split) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

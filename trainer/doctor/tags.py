@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from runtime.conll import entities
 
-from .finding import Found, counted, first_lines, share
+from .finding import Found, counted, first_lines
 from .splits import Dataset, Split
 
 # In IOB1 an entity begins with I-, and with B- only next to one of its own type. So where nine entities of ten begin with I- the file means it.
@@ -35,8 +35,9 @@ def find_transitions(data: Dataset) -> Iterator[Found]:
             lines = {line for line, _ in dangling}
             common = Counter(step for _, step in dangling).most_common(3)
             told = ", ".join(f"{step} ({number:,})" for step, number in common)
-            message = f"{share(len(lines), split.num_rows, 'hold')} {counted(len(dangling), 'tag')} that go on with an entity that is not there: {told}."
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
+            yield split.tell(
+                lines, "hold", f"{counted(len(dangling), 'tag')} that go on with an entity that is not there: {told}"
+            )
 
 
 def tags_of(split: Split, columns: Sequence[str]) -> dict[int, list[str]]:

@@ -7,7 +7,7 @@ from itertools import chain
 
 from runtime.problems import Problem
 
-from .finding import Found, counted, first_lines, listed, share
+from .finding import Found, counted, listed
 from .splits import Dataset, Split, labels_of
 
 # The fewest labels that can be learned, by what a row is labelled with.
@@ -31,8 +31,7 @@ def find_unusable(data: Dataset) -> Iterator[Found]:
                 yield Found(split.name, 1, 0, (), f"{split.source} {first.message}.")
                 continue
             example = "" if len(problems) == 1 else f", in line {first.line}"
-            message = f"{share(len(lines), split.num_rows, 'cannot')} be used{example}: {first.message}."
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
+            yield split.tell(lines, "cannot", f"be used{example}: {first.message}")
 
 
 def find_unknown_labels(data: Dataset) -> Iterator[Found]:
@@ -46,8 +45,7 @@ def find_unknown_labels(data: Dataset) -> Iterator[Found]:
             names = list(Counter(label for label, _ in unknown))
             lines = {line for _, line in unknown}
             where = "--train" if data.labels is None else "--labels"
-            message = f"{share(len(lines), split.num_rows, 'have')} labels that are not in {where}: {listed(names)}."
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
+            yield split.tell(lines, "have", f"labels that are not in {where}: {listed(names)}")
 
 
 def find_too_few_labels(data: Dataset) -> Iterator[Found]:

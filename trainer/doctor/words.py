@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .finding import Found, first_lines, listed, share
+from .finding import Found, listed
 from .splits import Dataset, Split
 
 # A character's words have to be so many in both splits, and so many of them have to be parted otherwise: "." and "-" stand alone and in words in any file.
@@ -48,11 +48,12 @@ def find_word_splits(data: Dataset) -> Iterator[Found]:
             (first, here, there), *more = odd
             lines = {line for _, uses, _ in odd for line in (uses.alone if uses.share_alone > 0.5 else uses.joined)}
             others = f"; likewise {listed([character for character, _, _ in more])}" if more else ""
-            message = (
-                f"{share(len(lines), split.num_rows, 'have')} words parted otherwise than train's: {first!r} stands alone in {len(here.alone):,} "
-                f"of {here.number:,} words with it, in train in {len(there.alone):,} of {there.number:,}{others}."
+            yield split.tell(
+                lines,
+                "have",
+                f"words parted otherwise than train's: {first!r} stands alone in {len(here.alone):,} of {here.number:,} words with it, "
+                f"in train in {len(there.alone):,} of {there.number:,}{others}",
             )
-            yield Found(split.name, len(lines), split.num_rows, first_lines(lines), message)
 
 
 def _uses(split: Split) -> dict[str, Uses]:
