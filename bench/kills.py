@@ -34,6 +34,8 @@ class KillsConfig:
     """What is fine-tuned."""
     work: Path = Path("runs/kills")
     """Where the runs go; emptied first."""
+    cuda_graphs: bool = False
+    """Take steps by CUDA graphs, on a GPU."""
     seed: int = 0
     """Of the moments."""
     output: Path | None = None
@@ -57,7 +59,14 @@ def main() -> None:
     alike = sum(kill["differing"] == [] for kill in kills)
     print(f"{alike} of {len(kills)} resumed runs are the undisturbed one, byte for byte")
     finish(
-        {"question": "kills", "machine": describe_machine(), "flags": FLAGS, "duration_s": duration, "kills": kills},
+        {
+            "question": "kills",
+            "machine": describe_machine(),
+            "flags": FLAGS,
+            "cuda_graphs": config.cuda_graphs,
+            "duration_s": duration,
+            "kills": kills,
+        },
         config.output,
     )
 
@@ -90,7 +99,8 @@ def _kill(config: KillsConfig, number: int, moment: float) -> dict[str, Any]:
 
 
 def _start(config: KillsConfig, run: Path, *flags: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "trainer", *FLAGS, f"--model={config.model}", f"--output={run}", *flags]
+    graphs = ["--cuda-graphs"] if config.cuda_graphs else []
+    command = [sys.executable, "-m", "trainer", *FLAGS, *graphs, f"--model={config.model}", f"--output={run}", *flags]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
 
 
