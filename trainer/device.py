@@ -27,7 +27,7 @@ def choose_place(*, device: str, precision: str, cuda_graphs: bool = False) -> P
     Args:
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
-        cuda_graphs: whether steps shall be CUDA graphs.
+        cuda_graphs: whether steps shall be CUDA graphs, which a scale that follows from the gradients does not go into.
 
     Raises:
         InputError: the device or precision is not there, or has no graphs.
@@ -60,6 +60,8 @@ def choose_place(*, device: str, precision: str, cuda_graphs: bool = False) -> P
     if cuda_graphs and (kind != "cuda" or accelerator.num_processes > 1):
         got = _name(kind) if kind != "cuda" else f"{accelerator.num_processes} processes"
         raise InputError(f"--cuda-graphs needs a CUDA GPU and one process. Got {got} instead; leave it out.")
+    if cuda_graphs and precision == "fp16":
+        raise InputError("--cuda-graphs is for --precision bf16 and fp32. Got fp16 instead; leave it out.")
     processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     return Place(accelerator, precision, f"{_name(kind)}, {precision}{processes}")
 

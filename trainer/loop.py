@@ -56,7 +56,10 @@ def train(
             make_folder(config)
         place.accelerator.wait_for_everyone()
         run = Run(config, prepared, trackers=trackers, say=say)
-        _take_steps(run, watch)
+        try:
+            _take_steps(run, watch)
+        finally:
+            run.let_go_of_graphs()
         return finish(run, sections=sections) if watch is None else run.unpublished(complete=False)
 
 

@@ -131,6 +131,10 @@ class Run:
         )
         self._stepper.record_steps(shapes, CudaRecorder())
 
+    def let_go_of_graphs(self) -> None:
+        """Give the memory of CUDA graphs back; steps that follow are taken without."""
+        self._stepper.graphs = None
+
     def take_step(self, indices: npt.NDArray[np.intp]) -> None:
         """Learn from the rows `indices`."""
         config, progress = self.config, self.progress
@@ -143,6 +147,7 @@ class Run:
         set_learning_rate(self._optimizer, self._learning_rate)
         if progress.step >= self.total_steps - config.quant_aware * self.visits.num_batches:
             self.prepared.network.trains_in_int8 = True
+            self.let_go_of_graphs()
         self._pending.append(self._stepper.take(progress.step, indices))
         progress.step, progress.num_parts = progress.step + 1, self._stepper.num_parts
         self.pace.count(self._lengths[indices])

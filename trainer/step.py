@@ -14,7 +14,7 @@ from runtime.encode import Batch
 from .batch_shapes import BatchShape, shape_of
 from .device import Place
 from .errors import TrainingError
-from .graphs import GraphError, Graphs, Inputs, Recorder
+from .graphs import Graphs, Inputs, Recorder
 from .losses import LossOptions, Target
 from .network import Network
 from .noise import Noise
@@ -66,7 +66,7 @@ class Stepper:
         """Take a step, counted from 0, on the rows `indices` and give its loss, still on the device.
 
         Raises:
-            TrainingError: there is not enough memory for a single row.
+            TrainingError: there is not enough memory for a single row, or the step cannot be the graph it should be.
         """
         accelerator = self.place.accelerator
         self.wrapped.train()
@@ -100,18 +100,13 @@ class Stepper:
 
     def _replayed(self, step: int, indices: npt.NDArray[np.intp]) -> torch.Tensor | None:
         """Take a step by the graph of its shape; None where there is none."""
-        if self.graphs is None or self.num_parts > 1 or self.network.trains_in_int8:
+        if self.graphs is None or self.num_parts > 1:
             return None
         shape = shape_of(self.texts.lengths[indices])
         if shape not in self.graphs.shapes:
             return None
         inputs = self._inputs(indices, self._count(indices), shape=shape)
-        try:
-            return self.graphs.step(shape, inputs, (self.seed, step, self.place.accelerator.process_index, 1))
-        except GraphError as exc:
-            self.graphs = None
-            self.say(f"warning: from step {step + 1} on steps are no CUDA graphs, and take longer: {exc}")
-            return None
+        return self.graphs.step(shape, inputs, (self.seed, step, self.place.accelerator.process_index, 1))
 
     def _count(self, indices: npt.NDArray[np.intp]) -> int:
         return max(1, self.objective.count([self.targets[index] for index in indices]))

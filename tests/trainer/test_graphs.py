@@ -1,4 +1,4 @@
-"""A step that is replayed is the step; what cannot be recorded, or comes out as another, is taken as ever, and that is said.
+"""A step that is replayed is the step; one that cannot be recorded, or comes out as another, ends the run.
 
 Without a GPU what is recorded is done again by torch, on the very tensors that a graph would read and write.
 """
@@ -13,6 +13,7 @@ import torch
 from runtime.errors import InputError
 from trainer.batch_shapes import LEAST_STEPS, BatchShape, frequent_shapes, shape_of
 from trainer.device import choose_place
+from trainer.errors import TrainingError
 from trainer.graphs import CudaRecorder, Operations
 from trainer.step import Stepper
 
@@ -116,11 +117,10 @@ def test_weights_that_no_gradient_reaches_have_none(make_stepper: Make) -> None:
 
 
 class Wrong(Again):
-    """Does half of what it recorded."""
+    """Gives half of the loss that it recorded."""
 
     def record(self, operations: Operations) -> Operations:
         def replay() -> torch.Tensor:
-            operations()
             return operations() / 2
 
         return replay
@@ -140,26 +140,45 @@ class Refusing(Again):
 @pytest.mark.parametrize(
     ("recorder", "reason"),
     [
-        (Wrong(), "a graph's gradients differ by"),
-        (Refusing(RuntimeError("CUDA error: operation not permitted\nwhen capturing")), "operation not permitted"),
+        (Wrong(), r"it gives another loss or other gradients than without, by 5\.0e-01"),
+        (Refusing(RuntimeError("operation not permitted\nwhen capturing")), "operation not permitted when capturing"),
+        (Refusing(torch.OutOfMemoryError("CUDA out of memory")), "CUDA out of memory"),
     ],
-    ids=["other gradients", "an error"],
+    ids=["another loss", "an error", "no memory"],
 )
-def test_steps_that_cannot_be_replayed_are_taken_as_ever_and_that_is_said(
+def test_a_step_that_cannot_be_replayed_ends_the_run_with_the_way_out(
     recorder: Again, reason: str, make_stepper: Make
 ) -> None:
-    graphs, plain = recorded(make_stepper(), recorder), make_stepper()
-    for step in range(2):
-        assert torch.equal(graphs.take(step, ALL_ROWS), plain.take(step, ALL_ROWS))
-    assert torch.equal(weights(graphs), weights(plain))
-    (line,) = graphs.said  # type: ignore[attr-defined]
-    assert line.startswith("warning: from step 1 on steps are no CUDA graphs, and take longer: ")
-    assert reason in line
-    assert "\n" not in line
+    """A recording that broke off leaves torch's generator and allocator as if it went on."""
+    told = rf"a step cannot be a CUDA graph: {reason}\. Train without --cuda-graphs\."
+    with pytest.raises(TrainingError, match=told):
+        recorded(make_stepper(), recorder).take(0, ALL_ROWS)
 
 
-def test_where_memory_runs_out_a_batch_is_halved_and_graphs_are_let_go(make_stepper: Make) -> None:
-    graphs, plain = recorded(make_stepper(), Refusing(torch.OutOfMemoryError("CUDA out of memory"))), make_stepper()
+def test_a_replay_that_drops_what_the_recording_dropped_is_found(make_stepper: Make) -> None:
+    class Frozen(Again):
+        """Leaves what the recording left, whatever is to be dropped."""
+
+        def record(self, operations: Operations) -> Operations:
+            loss = operations()
+            left = [parameter.grad.clone() for parameter in stepper.network.parameters()]
+
+            def replay() -> torch.Tensor:
+                for parameter, gradient in zip(stepper.network.parameters(), left, strict=True):
+                    parameter.grad.copy_(gradient)
+                return loss
+
+            return replay
+
+    stepper = recorded(make_stepper(), Frozen())
+    stepper.take(0, ALL_ROWS)
+    stepper = recorded(make_stepper(dropout=0.2), Frozen())
+    with pytest.raises(TrainingError, match="other gradients than without"):
+        stepper.take(0, ALL_ROWS)
+
+
+def test_where_memory_runs_out_before_a_recording_the_batch_is_halved(make_stepper: Make) -> None:
+    graphs, plain = recorded(make_stepper(fits=4), Again()), make_stepper()
     torch.testing.assert_close(graphs.take(0, ALL_ROWS), plain.take(0, ALL_ROWS))
     torch.testing.assert_close(weights(graphs), weights(plain), atol=1e-6, rtol=1e-5)
     assert graphs.num_parts == 2
@@ -219,6 +238,20 @@ def test_a_resumed_run_is_the_undisturbed_one(train: Run, monkeypatch: pytest.Mo
 def test_a_model_without_a_packed_pass_has_none_and_that_is_said(train: Run) -> None:
     train(family="mpnet", cuda_graphs=True)
     assert "warning: steps are no CUDA graphs, which need packed texts" in train.said  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("recorders")
+def test_epochs_in_int8_are_taken_without(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = list[bool]()
+    take = Stepper.take
+
+    def noting(stepper: Stepper, *arguments: Any) -> torch.Tensor:
+        taken.append(stepper.graphs is not None)
+        return take(stepper, *arguments)
+
+    monkeypatch.setattr(Stepper, "take", noting)
+    train(epochs=8, cuda_graphs=True, quant_aware=2)
+    assert taken == [True] * 18 + [False] * 6
 
 
 def test_without_a_gpu_they_are_refused() -> None:
