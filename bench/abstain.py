@@ -54,6 +54,8 @@ class AbstainConfig:
     """Passes over the rows; the val split chooses the best one."""
     learning_rate: float = 2e-4
     """The peak learning rate."""
+    batch_size: int = 32
+    """Rows of a step."""
     every: int = 1
     """Use each so many-th row of every split, to try the program."""
     output: Path | None = None
@@ -114,8 +116,13 @@ def _train(config: AbstainConfig, name: str, splits: dict[str, list[dict[str, st
         for flag, split in (("train", "train"), ("eval", "val"))
     }
     files["test"] = write_rows(folder / "test.jsonl", iter(splits["test"]))
-    flags = [f"--model={config.model}", f"--epochs={config.epochs}", f"--learning-rate={config.learning_rate}"]
-    train_once(run, *(f"--{flag}={file}" for flag, file in files.items()), *flags)
+    recipe = {
+        "model": config.model,
+        "epochs": config.epochs,
+        "learning-rate": config.learning_rate,
+        "batch-size": config.batch_size,
+    }
+    train_once(run, *(f"--{flag}={value}" for flag, value in {**files, **recipe}.items()))
     return run
 
 
