@@ -27,7 +27,7 @@ def choose_place(*, device: str, precision: str, cuda_graphs: bool = False) -> P
     Args:
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
-        cuda_graphs: whether steps shall be CUDA graphs, which a scale that follows from the gradients does not go into.
+        cuda_graphs: whether steps shall be CUDA graphs, which the changing scale of fp16 rules out.
 
     Raises:
         InputError: the device or precision is not there, or has no graphs.
