@@ -15,17 +15,15 @@ import tyro
 from bench.choice import choose
 from bench.comparison import finish
 from bench.datasets import RECIPES
-from bench.finetuning import WAYS, FinetuningConfig, folder_of, rows_of
+from bench.finetuning import DEFAULTS, WAYS, folder_of, rows_of
 from bench.labelled import answer_rows
 from bench.machine import describe_machine
-from export.gate import Rows
 from runtime.tasks import TASKS, sigmoid
-from trainer.calibration import centre, fit_thresholds
+from trainer.calibration import centre, fit_thresholds, learn
 from trainer.checkpoint import Checkpoint, open_run
-from trainer.evidence import Evidence, gather, scaled
+from trainer.evidence import scaled
 from trainer.objectives import OBJECTIVES
 
-WAY = "portabert"
 NAMES = tuple(name for name, recipe in RECIPES.items() if OBJECTIVES[recipe.task].likelihood is not None)
 
 
@@ -46,25 +44,26 @@ class CalibrationConfig:
 def main() -> None:
     """Run the program."""
     config = tyro.cli(CalibrationConfig, prog="python -m bench.calibration", description=__doc__)
-    runs = FinetuningConfig(data=config.work, work=config.work)
     results = []
     print(
         f"{'data':12}{'seed':>5}{'rows':>7}{'T':>7}{'error':>18}{'-log p':>18}{'answered':>10}{'right':>8}{'of all':>8}  F1 at .5, own thresholds, shipped"
     )
     for name in choose("--only", config.only, NAMES):
-        for run in sorted(folder_of(runs, name, WAY).glob("[0-9]")):
-            rows = {split: rows_of(runs, name) / f"{split}.jsonl" for split in ("eval", "test")}
+        for run in sorted(folder_of(config.work, name, DEFAULTS).glob("[0-9]")):
+            rows = {split: rows_of(config.work, name) / f"{split}.jsonl" for split in ("eval", "test")}
             results.append(
                 {"data": name, "seed": int(run.name), **_measure(open_run(run), rows, config.abstain_precision)}
             )
             _print_line(results[-1])
     if not results:
-        raise SystemExit(f"error: {config.work} has no runs. Make some with: python -m bench.finetuning --ways {WAY}")
+        raise SystemExit(
+            f"error: {config.work} has no runs. Make some with: python -m bench.finetuning --ways {DEFAULTS}"
+        )
     finish(
         {
             "question": "calibration",
             "machine": describe_machine(),
-            "runs": WAYS[WAY].settings,
+            "runs": WAYS[DEFAULTS].settings,
             "abstain_precision": config.abstain_precision,
             "results": results,
         },
@@ -74,13 +73,13 @@ def main() -> None:
 
 def _measure(checkpoint: Checkpoint, files: dict[str, Path], precision: float) -> dict[str, Any]:
     """Learn on the evaluation rows, and measure the test rows."""
-    learned_on, rows = (answer_rows(checkpoint, files[split]) for split in ("eval", "test"))
-    wanted = precision if TASKS[checkpoint.config.task].abstains else None
-    calibration = checkpoint.calibrated(
-        learned_on.records, learned_on.encoded, learned_on.expected, abstain_precision=wanted
-    ).calibration
-    assert calibration is not None
-    worth = calibration.assess(_evidence(rows))
+    evidence = {}
+    for split in ("eval", "test"):
+        rows = answer_rows(checkpoint, files[split])
+        evidence[split] = checkpoint.evidence(rows.records, rows.encoded, rows.expected)
+    abstains = TASKS[checkpoint.config.task].abstains
+    calibration = learn(evidence["eval"], abstain_precision=precision if abstains else None)
+    worth = calibration.assess(evidence["test"])
     found = {
         "rows": calibration.num_rows,
         "temperature": calibration.temperature,
@@ -92,9 +91,8 @@ def _measure(checkpoint: Checkpoint, files: dict[str, Path], precision: float) -
         "metrics": rows.compare(rows.expected).metrics,
     }
     if calibration.thresholds is not None:
-        evidence = _evidence(learned_on)
-        probabilities = sigmoid(scaled(evidence.logits, calibration.temperature))
-        own = fit_thresholds(probabilities, evidence.truth.astype(bool), shrinkage=0).tolist()
+        logits, truth = evidence["eval"].logits, evidence["eval"].truth.astype(bool)
+        own = fit_thresholds(sigmoid(scaled(logits, calibration.temperature)), truth, shrinkage=0).tolist()
         ways = {"at .5": (0.5,) * len(own), "own": tuple(own), "shipped": calibration.thresholds}
         found["thresholds"] = {
             way: checkpoint.objective.measure(
@@ -106,15 +104,6 @@ def _measure(checkpoint: Checkpoint, files: dict[str, Path], precision: float) -
             for way, thresholds in ways.items()
         }
     return found
-
-
-def _evidence(rows: Rows) -> Evidence:
-    checkpoint = rows.checkpoint
-    likelihood = checkpoint.objective.likelihood
-    assert likelihood is not None
-    return gather(
-        rows.expected, checkpoint.objective.targets(rows.records, rows.encoded, checkpoint.labels), likelihood
-    )
 
 
 def _print_line(result: dict[str, Any]) -> None:

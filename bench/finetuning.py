@@ -129,8 +129,9 @@ def _plain(settings: str, **changes: float) -> Way:
     return _ours(settings, *(f"--{name.replace('_', '-')}={value}" for name, value in {**PLAIN, **changes}.items()))
 
 
+DEFAULTS = "portabert"  # the way that is the trainer as it comes
 WAYS: dict[str, Way] = {
-    "portabert": _ours("its defaults"),
+    DEFAULTS: _ours("its defaults"),
     "plain": _plain("AdamW at 1e-4, linear, a tenth of warm-up, the same rate for all layers, 32 rows a step"),
     "quant-aware": _plain("the same, the last epoch in int8", quant_aware=1),
     "example script": Way(
@@ -146,7 +147,7 @@ WAYS: dict[str, Way] = {
     "top layer anew": _plain("16 rows, the last layer drawn anew", batch_size=16, reinit_layers=1),
     "mean of three": _plain("16 rows, the mean of the last three epochs' weights", batch_size=16, average=3),
 }
-QUESTION = ("portabert", "plain", "example script")
+QUESTION = (DEFAULTS, "plain", "example script")
 
 
 def main() -> None:
@@ -188,7 +189,8 @@ def _take_over(file: Path, config: FinetuningConfig) -> None:
         if way not in WAYS or WAYS[way].settings != settings:
             raise SystemExit(f"error: --known {file}: its {way!r} is of other settings than ours: {settings}")
     for result in document["results"]:
-        folder, seed = folder_of(config, result["data"], result["way"]), result["seed"]
+        folder = folder_of(config.work, result["data"], result["way"], halves=config.halves)
+        seed = result["seed"]
         folder.mkdir(parents=True, exist_ok=True)
         int8 = result.pop("int8", None)
         for name, found in ((f"{seed}.json", {"machine": document["machine"], **result}), (f"{seed}-int8.json", int8)):
@@ -196,19 +198,20 @@ def _take_over(file: Path, config: FinetuningConfig) -> None:
                 (folder / name).write_text(json.dumps(found) + "\n")
 
 
-def folder_of(config: FinetuningConfig, name: str, way: str) -> Path:
+def folder_of(work: Path, name: str, way: str, *, halves: bool = False) -> Path:
     """Give the folder of a way's runs, SEED, and what they reached, SEED.json."""
-    return rows_of(config, name).with_name(way.replace(" ", "-"))
+    return rows_of(work, name, halves=halves).with_name(way.replace(" ", "-"))
 
 
-def rows_of(config: FinetuningConfig, name: str) -> Path:
+def rows_of(work: Path, name: str, *, halves: bool = False) -> Path:
     """Give the folder of a data set's files."""
-    return config.work / (f"{name}-halves" if config.halves else name) / "rows"
+    return work / (f"{name}-halves" if halves else name) / "rows"
 
 
 def result_of(config: FinetuningConfig, name: str, way: str, seed: int) -> dict[str, Any] | None:
     """Give what a run reached, from its file or by training it; None where it is not to be trained."""
-    folder, rows = folder_of(config, name, way), rows_of(config, name)
+    folder = folder_of(config.work, name, way, halves=config.halves)
+    rows = rows_of(config.work, name, halves=config.halves)
     file = folder / f"{seed}.json"
     if not file.is_file():
         if not config.train:

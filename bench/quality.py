@@ -17,14 +17,13 @@ import tyro
 
 from bench.choice import choose
 from bench.datasets import RECIPES
-from bench.finetuning import FinetuningConfig, folder_of, result_of, rows_of
+from bench.finetuning import DEFAULTS, FinetuningConfig, folder_of, result_of, rows_of
 from bench.labelled import answer_rows, compare_variants, restored_weights, spread
 from bench.machine import describe_machine
 from bench.runs import run_module
 from trainer.checkpoint import open_run
 
 FORMS = {"fp32": "ort-cpu", "int8": "ort-cpu", "native-int8": "native", "native-bf16": "native"}  # variant → engine
-WAY = "portabert"
 INT8 = ("int8", "native-int8")
 SEEDS = {"sst2": 3, "trec": 3, "mrpc": 1, "stsb": 1, "wnut17": 1, "goemotions": 1}
 
@@ -47,18 +46,18 @@ def main() -> None:
     for name in choose("--only", config.only, SEEDS):
         for seed in range(SEEDS[name]):
             _run(config, name, seed)
-    results = [json.loads(file.read_text()) for file in sorted(config.work.glob(f"*/{WAY}/*-quality.json"))]
+    results = [json.loads(file.read_text()) for file in sorted(config.work.glob(f"*/{DEFAULTS}/*-quality.json"))]
     _print_table(results)
     print(json.dumps({"machine": describe_machine(), "results": results}))
 
 
 def _run(config: QualityConfig, name: str, seed: int) -> None:
     runs = FinetuningConfig(data=config.data, work=config.work)
-    folder, test = folder_of(runs, name, WAY), rows_of(runs, name) / "test.jsonl"
+    folder, test = folder_of(config.work, name, DEFAULTS), rows_of(config.work, name) / "test.jsonl"
     result, run, bundle = folder / f"{seed}-quality.json", folder / str(seed), folder / f"{seed}-bundle"
     if result.is_file():
         return
-    result_of(runs, name, WAY, seed)
+    result_of(runs, name, DEFAULTS, seed)
     if not run.is_dir():
         raise SystemExit(
             f"error: {run} is not here, only what it reached, for bench.finetuning took that over. Choose another --work."

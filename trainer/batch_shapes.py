@@ -26,8 +26,10 @@ def shape_of(lengths: npt.NDArray[np.int32]) -> BatchShape:
 
 def frequent_shapes(
     lengths: npt.NDArray[np.int32], batches: Iterable[npt.NDArray[np.intp]], *, epochs: int
-) -> frozenset[BatchShape]:
+) -> dict[BatchShape, int]:
     """Choose the shapes that a run meets often enough, going by its first epoch; so a resumed run chooses the same.
+
+    Give how many batches of the epoch each has.
 
     Args:
         lengths: (N,) tokens of each row.
@@ -35,7 +37,7 @@ def frequent_shapes(
         epochs: of the run.
     """
     counts = Counter(shape_of(lengths[batch]) for batch in batches)
-    return frozenset(shape for shape, count in counts.items() if count * epochs >= LEAST_STEPS)
+    return {shape: count for shape, count in counts.items() if count * epochs >= LEAST_STEPS}
 
 
 def _rounded_up(number: int, least: int) -> int:

@@ -181,16 +181,17 @@ class Checkpoint:
         abstain_precision: float | None = None,
     ) -> "Checkpoint":
         """Calibrate it anew on labelled rows and its logits of them; see `learn`."""
-        evidence = self._evidence(records, encoded, logits)
+        evidence = self.evidence(records, encoded, logits)
         return replace(self, calibration=learn(evidence, abstain_precision=abstain_precision))
 
     def answered(self, records: Sequence[Record], encoded: Encoded, logits: Sequence[Floats]) -> Answered | None:
         """Count the answers that do not abstain; None where there is no level."""
         if self.calibration is None or self.calibration.abstain_below is None:
             return None
-        return self.calibration.assess(self._evidence(records, encoded, logits)).answered
+        return self.calibration.assess(self.evidence(records, encoded, logits)).answered
 
-    def _evidence(self, records: Sequence[Record], encoded: Encoded, logits: Sequence[Floats]) -> Evidence:
+    def evidence(self, records: Sequence[Record], encoded: Encoded, logits: Sequence[Floats]) -> Evidence:
+        """Put its decisions about labelled rows beside the truth; not for a task without probabilities."""
         assert self.objective.likelihood is not None
         return gather(logits, self.objective.targets(records, encoded, self.labels), self.objective.likelihood)
 

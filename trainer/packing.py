@@ -69,17 +69,16 @@ def _positions(batch: Batch, padding_idx: int | None) -> npt.NDArray[np.int64]:
 
 
 def on_device(value: Any, device: torch.device, *, copy: bool = False) -> Any:
-    """Give a tuple with its tensors, and those of the tuples in it, on a device; `copy`: never the same ones."""
+    """Give a named tuple with its tensors, and those of the named tuples in it, on a device; `copy`: never the same ones."""
     if isinstance(value, torch.Tensor):
         return value.to(device, non_blocking=True, copy=copy)
     if isinstance(value, tuple):
-        parts = [on_device(part, device, copy=copy) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        return type(value)(*(on_device(part, device, copy=copy) for part in value))
     return value
 
 
 def tensors_of(value: Any) -> Iterator[torch.Tensor]:
-    """Give the tensors of a tuple, and of the tuples in it."""
+    """Give the tensors of a named tuple, and of those in it."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, tuple):

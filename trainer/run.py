@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .batch_shapes import frequent_shapes, shape_of
+from .batch_shapes import frequent_shapes
 from .checkpoint import CHECKPOINTS, RunRecord, publish
 from .config import TrainConfig
 from .errors import TrainingError
@@ -123,13 +123,12 @@ class Run:
         if not isinstance(self.prepared.network, Packed):
             self.say("warning: steps are no CUDA graphs, which need packed texts")
             return
-        batches = list(self.visits.epoch(0))
-        shapes = frequent_shapes(self._lengths, batches, epochs=self.config.epochs)
-        share = float(np.mean([shape_of(self._lengths[batch]) in shapes for batch in batches]))
+        shapes = frequent_shapes(self._lengths, self.visits.epoch(0), epochs=self.config.epochs)
+        share = sum(shapes.values()) / self.visits.num_batches
         self.say(
             f"{share:.0%} of steps are CUDA graphs, one for each of {len(shapes)} shapes that batches are padded to"
         )
-        self._stepper.record_steps(shapes, CudaRecorder())
+        self._stepper.record_steps(frozenset(shapes), CudaRecorder())
 
     def let_go_of_graphs(self) -> None:
         """Give the memory of CUDA graphs back; steps that follow are taken without."""

@@ -120,8 +120,8 @@ class Stepper:
     def _add_gradients(self, inputs: Inputs, noise: Noise, weight: float = 1.0) -> torch.Tensor:
         """Add a part's gradients to what is there, and give its share of the step's loss."""
         accelerator = self.place.accelerator
-        logits = self.wrapped(inputs.texts, noise=noise).float()
-        targets, num_targets = on_device((inputs.targets, inputs.num_targets), accelerator.device)
+        texts, targets, num_targets = on_device(inputs, accelerator.device)
+        logits = self.wrapped(texts, noise=noise).float()
         loss: torch.Tensor = self.objective.loss(logits, targets, self.loss) / num_targets
         # DDP averages over processes, and the loss is a sum over them: times num_processes makes it one.
         accelerator.backward(loss * weight * accelerator.num_processes)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import transformers
 
-from bench import finetuning, quality, runs
-from bench.datasets import RECIPES, Recipe, Subset, write_splits
+from bench import calibration, finetuning, quality, runs
+from bench.datasets import RECIPES, Recipe, Subset, write_rows, write_splits
 from bench.example_script import SETTINGS, _encode
 from bench.finetuning import SEEDS, WAYS, _difference
 from bench.intervals import student
-from trainer.checkpoint import open_run
+from trainer import demo
+from trainer.checkpoint import open_run, read_record
 from trainer.config import TrainConfig
 from trainer.data import load_data
 from trainer.losses import IGNORED
@@ -173,6 +175,47 @@ def test_quality_measures_finetunings_runs_once(tmp_path: Path, monkeypatch: pyt
     assert done == [("trec", "portabert", 1), ("trec", "portabert", 1), ("export", str(run))]
     found = json.loads((run.parent / "1-quality.json").read_text())
     assert found["places"] == [str(run), str(run.parent / "1-bundle"), str(tmp_path / "trec" / "rows" / "test.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "view"), [("trec", "single-label", "intent"), ("goemotions", "multi-label", "topics")]
+)
+def test_calibration_measures_the_runs_that_are_there_on_their_test_rows(
+    data: str,
+    shape: str,
+    view: str,
+    make_run: Callable[[str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run("bert", shape)
+    shutil.copytree(run, tmp_path / data / "portabert" / "3")
+    (tmp_path / data / "rows").mkdir()
+    for split in ("eval", "test"):
+        write_rows(tmp_path / data / "rows" / f"{split}.jsonl", (row.values for row in demo.rows(view, split=split)))
+    monkeypatch.setattr("sys.argv", ["bench", f"--work={tmp_path}"])
+    capsys.readouterr()  # of the training
+    calibration.main()
+    table, last = capsys.readouterr().out.rstrip("\n").rsplit("\n", 1)
+    (found,) = json.loads(last)["results"]
+    record = read_record(run)
+    assert record.calibration is not None
+    assert (found["data"], found["seed"], found["rows"]) == (data, 3, record.calibration.num_rows)
+    assert table.splitlines()[1].split()[:3] == [data, "3", str(found["rows"])]
+    assert found["temperature"] == pytest.approx(record.calibration.temperature, rel=1e-3)
+    for when in ("before", "after"):  # what the trainer noted itself, of the same rows
+        noted = getattr(record.calibration.worth["test"], when)._asdict()
+        assert found[when] == pytest.approx(noted, rel=1e-3)
+    if record.calibration.thresholds is not None:
+        assert list(found["thresholds"]) == ["at .5", "own", "shipped"]
+        assert found["thresholds"]["shipped"] == pytest.approx(record.test, rel=1e-3)
+
+
+def test_calibration_without_runs_says_how_to_make_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", f"--work={tmp_path}"])
+    with pytest.raises(SystemExit, match=r"has no runs\. Make some with: python -m bench\.finetuning --ways portabert"):
+        calibration.main()
 
 
 def document(tmp_path: Path, **changed: str) -> Path:
